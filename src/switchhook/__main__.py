@@ -1,0 +1,1 @@
+"""`python -m switchhook` is the command line."""

@@ -1,0 +1,133 @@
+"""What a call needs of any agent: its inputs, its effects, and nothing about the vendor behind it.
+
+An agent is a machine. Packets are direct calls (`hear`, `model_frame`); everything else is an input with its time. A new model
+protocol joins by implementing `Agent` in this room alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol, TypeAlias
+
+from switchhook.domain.model import ToolCall, Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """Open the WebSocket to the model; `model_opened` or `model_lost` must follow."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SendToModel:
+    """Send one text frame."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseModel:
+    """Close the socket; no `model_lost` is expected for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool; `tool_returned` must follow exactly once."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Uttered:
+    """A line of the transcript is final."""
+
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A line for the call's log, free of secrets."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationOver:
+    """The agent has said goodbye and the goodbye was heard (or its 15 s are over): hang up."""
+
+
+class FailureKind(Enum):
+    """When the agent failed."""
+
+    NOT_ESTABLISHED = "not-established"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationFailed:
+    """The agent cannot go on; the flow takes its failure branch. Nothing follows."""
+
+    kind: FailureKind
+    detail: str
+
+
+AgentEffect: TypeAlias = OpenModel | SendToModel | CloseModel | RunTool | Uttered | Logged | ConversationOver | ConversationFailed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoss:
+    """Why the model's socket is gone or never came up."""
+
+    detail: str
+    """For the log; no secret."""
+    retryable: bool = True
+    """False for a handshake answered 4xx or an address that egress refuses."""
+
+
+class Agent(Protocol):
+    """A conversation with one caller. Time is an argument; `take` gives effects in order."""
+
+    def start(self, now: float) -> None:
+        """Begin: gives `OpenModel`."""
+
+    def hear(self, payload: bytes, now: float) -> bytes | None:
+        """One frame of the caller's sound in the leg's encoding; gives the text frame to send now, or None when kept."""
+
+    def model_opened(self, now: float) -> None:
+        """The socket is open."""
+
+    def model_frame(self, data: bytes, now: float) -> None:
+        """One text frame of the model. Sound goes straight to the playout; the rest shows in `take`."""
+
+    def model_lost(self, loss: ModelLoss, now: float) -> None:
+        """The socket closed, or could not be opened."""
+
+    def tool_returned(self, call_id: str, output: str, now: float) -> None:
+        """A tool's text for the model."""
+
+    def digit(self, digit: str, now: float) -> None:
+        """The caller pressed a key."""
+
+    def drained(self, now: float) -> None:
+        """All queued sound has been heard."""
+
+    def stop(self, now: float) -> None:
+        """The call is over: say what was heard, close the model, give no further effect after `take`."""
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens summed over the conversation."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is due."""
+
+    def tick(self, now: float) -> None:
+        """The deadline passed."""
+
+    def take(self) -> list[AgentEffect]:
+        """Effects so far, in order."""

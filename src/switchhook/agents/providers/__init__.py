@@ -1,0 +1,1 @@
+"""In charge of vendors and local engines behind narrow interfaces: one module each."""

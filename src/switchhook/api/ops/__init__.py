@@ -1,0 +1,1 @@
+"""In charge of the operator's doors: health, readiness and metrics."""

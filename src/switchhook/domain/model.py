@@ -1,0 +1,158 @@
+"""The nouns of a phone call and of what a customer owns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, NewType
+
+CallId = NewType("CallId", str)
+"""Lower-case UUID of one call; contracts show it under their own name (VNS: sessionGuid)."""
+
+JsonObject = Mapping[str, Any]
+
+
+class Encoding(Enum):
+    """How samples are laid out in bytes; the value is the media type of the OpenAI Realtime protocol."""
+
+    PCMU = "audio/pcmu"
+    """G.711 µ-law, 8,000 Hz, one byte a sample."""
+    PCMA = "audio/pcma"
+    """G.711 A-law, 8,000 Hz, one byte a sample."""
+    PCM24 = "audio/pcm"
+    """Signed 16-bit little-endian, 24,000 Hz."""
+
+    @property
+    def rate_hz(self) -> int:
+        """Samples a second."""
+        return 24_000 if self is Encoding.PCM24 else 8_000
+
+    @property
+    def bytes_per_ms(self) -> int:
+        """Bytes that one millisecond of mono sound takes."""
+        return 48 if self is Encoding.PCM24 else 8
+
+    @property
+    def silence(self) -> bytes:
+        """One sample of silence."""
+        return {"PCMU": b"\xff", "PCMA": b"\xd5", "PCM24": b"\x00\x00"}[self.name]
+
+
+class Direction(Enum):
+    """Who placed the call."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A customer's HTTP endpoint with the headers that authenticate us there."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A tenant."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A telephone number of an account and the contract that runs its calls."""
+
+    number: str
+    """E.164, with the plus sign."""
+    account: str
+    contract: str
+    """Name of the contract folder: `vns`."""
+    settings: JsonObject
+    """What the contract's folder validated: webhooks, fallback and the contract's own options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A SIP peer: a carrier or a PBX."""
+
+    name: str
+    account: str
+    address: str
+    """SIP URI where outbound calls go."""
+    allow_from: tuple[str, ...] = ()
+    """CIDR blocks that may send calls without digest."""
+    username: str | None = None
+    password: str | None = None
+    """With a user name: what the peer must prove by digest when its address is not in `allow_from`."""
+    register: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CallAttempt:
+    """A call that has arrived and wants to be routed."""
+
+    call_id: CallId
+    direction: Direction
+    called: str
+    """The number as the line gave it (user part of the request URI)."""
+    caller: str
+    caller_name: str | None
+    account: str | None
+    """The account of the trunk it came over; a number of another account is not found."""
+    line: str
+    """Kind of line: `sip`, `twilio`, `webrtc`."""
+    started_at: datetime
+    """UTC wall time of arrival."""
+    line_call_id: str = ""
+    """The line's own name for the call (SIP Call-ID)."""
+    trunk: str | None = None
+    customer_call_id: str | None = None
+
+
+class Speaker(Enum):
+    """Who spoke a line of the transcript."""
+
+    AGENT = "agent"
+    CALLER = "caller"
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A final line of the transcript: what was really heard."""
+
+    speaker: Speaker
+    text: str
+    order: int
+    """Position by conversation item within the call; sort by it."""
+    at: datetime
+    """UTC wall time at which the utterance began."""
+    interrupted: bool = False
+    """The caller cut the agent off; `text` ends at the word nearest the heard share of its audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function call of the model."""
+
+    call_id: str
+    """The model's id; exactly one output is given back for it."""
+    name: str
+    arguments: str
+    """The model's text, normally a JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRecord:
+    """One attempt to hand the caller to another number."""
+
+    called: str
+    caller: str
+    caller_name: str | None
+    started_at: datetime
+    ended_at: datetime
+    result: str
+    """A word of the contract's vocabulary: `Connected`, `NoAnswer`, `Busy`, `OperatorIntercept`, `Failed`, `Error`."""

@@ -1,0 +1,136 @@
+"""What is to happen on a call: flow actions, the agent they name, and the plan that a contract makes of its webhook's reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from switchhook.domain.model import Number
+from switchhook.domain.outcome import Ending
+
+
+class BuiltinTool(Enum):
+    """A tool that the gateway runs itself; contracts give them their own names."""
+
+    END_CONVERSATION = "end_conversation"
+    TRANSFER_CALL = "transfer_call"
+    CALL_INFO = "call_info"
+    UTC_DATETIME = "utc_datetime"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """An AI agent reached over a WebSocket that speaks a Realtime dialect."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    session_update: bytes = b"{}"
+    """The JSON text of the `session.update` event, forwarded without a change."""
+    builtin_tools: Mapping[str, BuiltinTool] = field(default_factory=dict)
+    """Tool name → what the gateway does itself; every other function call goes to the customer."""
+    speaks_first: bool = True
+    """Send one `response.create` after `session.updated`."""
+    interrupt_response: bool = True
+    """False: the caller's speech neither flushes the playout nor cancels the response."""
+    transcribes_caller: bool = True
+    """The session asks for transcription of the caller's audio."""
+    roll_over_after_ms: int | None = 55 * 60_000
+    """Open a new model session with the text so far after this long; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSpec:
+    """How a call is recorded."""
+
+    format: str = "opus"
+    """`opus`, `mp3` or `wav`."""
+    password: str | None = field(default=None, repr=False)
+    """Set: the finished file is encrypted. Only the derived key is kept, wrapped by the server key."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSpec:
+    """What of a call is written down for its end webhook."""
+
+    tool_requests: bool = False
+    tool_replies: bool = False
+    transcript: bool = False
+
+    @property
+    def logs(self) -> bool:
+        """Whether log lines are kept at all."""
+        return self.tool_requests or self.tool_replies or self.transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Speak a text with a local voice and wait until it has been heard."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTo:
+    """Hand the caller to another number."""
+
+    number: str
+    message: str | None = None
+    """Spoken first."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Converse:
+    """Let an agent talk with the caller; on failure run the other branch."""
+
+    agent: AgentSpec
+    on_failure: tuple[Action, ...] = ()
+
+
+Action: TypeAlias = Answer | Say | RouteTo | HangUp | Converse
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """A routed call: the flow to run and the promises that surround it."""
+
+    number: Number
+    flow: tuple[Action, ...]
+    max_seconds: float = 3600.0
+    """Longest time between answer and hang-up."""
+    customer_call_id: str | None = None
+    recording: RecordingSpec | None = None
+    journal: JournalSpec = field(default_factory=JournalSpec)
+    ending: Ending = Ending.COMPLETED
+    """What the call came to when its flow runs to the end; a fallback flow says `CALL_START_FAILED`."""
+    message: str | None = None
+    """Why, for people, when `ending` is not COMPLETED."""
+    contract_data: object = field(default=None, repr=False)
+    """What the contract's folder wants back with each tool call; lives in memory only (it may hold secrets)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The call is not taken."""
+
+    status: int
+    """SIP status for the line."""
+    ending: Ending
+    reason: str
+    """Short kebab-case reason for the call record."""
+    number: Number | None = None
+    """Set when the number was found."""
+    end_webhook_owed: bool = False
+    """True when a CallStart attempt was made, so that the contract's end webhook is owed."""
+    retry_after_s: int | None = None

@@ -1,0 +1,184 @@
+"""The ports that join the floors: what `calls` asks of the lines below and of the use cases above."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypeAlias
+
+from switchhook.domain.model import CallAttempt, CallId, Encoding, ToolCall, Utterance
+from switchhook.domain.plan import CallPlan, RecordingSpec, Refusal
+from switchhook.domain.report import CallReport
+
+
+class Clock(Protocol):
+    """Both kinds of time: `now` runs evenly and orders things; `utc` is the wall's."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def utc(self) -> datetime:
+        """Wall time, zone UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How much of one utterance's audio the party really heard when it was cut off."""
+
+    key: str
+    heard_ms: int
+    queued_ms: int
+    """All that was ever queued under this key; heard_ms never exceeds it."""
+
+
+class Playout(Protocol):
+    """What one party hears. `media.playout` implements it; an agent only enqueues, finishes and interrupts."""
+
+    def enqueue(self, key: str, payload: bytes, now: float) -> None:
+        """Queue sound in the leg's encoding behind what is queued; `key` names the utterance it belongs to."""
+
+    def finish(self, key: str, now: float) -> None:
+        """No more sound will come under this key."""
+
+    def interrupt(self, now: float) -> Sequence[Heard]:
+        """Drop all that is queued or in flight, raise the epoch, and tell of every unfinished utterance what was heard."""
+
+    def heard_ms(self, key: str, now: float) -> int:
+        """Milliseconds of this utterance that were really heard so far."""
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing is queued or playing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegAnswered:
+    """The answer has been sent (and, where the line has it, media may flow)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LegEnded:
+    """The line is gone, whoever ended it. Comes exactly once for each leg."""
+
+    reason: str
+    """`caller-hung-up`, `caller-cancelled`, `media-timeout`, `no-ack`, `line-failed`, `hung-up` (by us), `rejected` (by us)."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitPressed:
+    """A DTMF digit: one of 0–9, `*`, `#`, A–D. De-duplicated across methods."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlayoutDrained:
+    """The last sample that was queued has been heard."""
+
+
+LegEvent: TypeAlias = LegAnswered | LegEnded | DigitPressed | PlayoutDrained
+
+
+class FrameTap(Protocol):
+    """Sees each frame that a leg received or sent, placed on the leg's own time line."""
+
+    def received(self, payload: bytes, position: int) -> None:
+        """Sound from the party; `position` counts samples since answer, by RTP time, gaps left out."""
+
+    def sent(self, payload: bytes, position: int) -> None:
+        """Sound to the party, as it left."""
+
+
+class Leg(Protocol):
+    """One line to one party. Methods never block and never raise for a line that is gone."""
+
+    encoding: Encoding
+    """G.711 flavour on the line, fixed once `answer` was called."""
+    playout: Playout
+    encrypted: bool
+
+    def subscribe(self, on_event: Callable[[LegEvent], None]) -> None:
+        """Name the one receiver of this leg's events."""
+
+    def listen(self, on_audio: Callable[[bytes, float], None] | None) -> None:
+        """Name the one receiver of the party's sound: (payload in `encoding`, monotonic now). Called straight from the socket."""
+
+    def tap(self, tap: FrameTap | None) -> None:
+        """Attach the recorder, or take it off."""
+
+    def ring(self) -> None:
+        """Tell the caller that it rings (180)."""
+
+    def answer(self) -> None:
+        """Answer; `LegAnswered` follows."""
+
+    def reject(self, status: int, retry_after_s: int | None = None) -> None:
+        """Refuse an unanswered call; `LegEnded` follows."""
+
+    def hang_up(self) -> None:
+        """End the line in good order; `LegEnded` follows."""
+
+    def close(self) -> None:
+        """Give back sockets, ports and timers at once; idempotent."""
+
+
+class CallRouting(Protocol):
+    """Decides what happens on a call."""
+
+    async def route(self, attempt: CallAttempt) -> CallPlan | Refusal:
+        """Find the number, post the contract's start webhook and translate its reply. Never raises but for cancellation."""
+
+
+class ToolRunner(Protocol):
+    """Runs one tool call of the model."""
+
+    async def run(self, call: ToolCall) -> str:
+        """The text for the model, whatever happened. Never raises but for cancellation."""
+
+
+class CallJournal(Protocol):
+    """Writes a live call down. Methods return at once; writing is batched."""
+
+    tools: ToolRunner
+
+    def answered(self, at: datetime) -> None:
+        """The call was answered."""
+
+    def utterance(self, utterance: Utterance) -> None:
+        """A final line of the transcript."""
+
+    def log(self, text: str, at: datetime) -> None:
+        """A line of the call's log."""
+
+
+class CallBook(Protocol):
+    """Keeps the records of calls."""
+
+    def open(self, attempt: CallAttempt, plan: CallPlan) -> CallJournal:
+        """Begin writing an accepted call down."""
+
+    async def finish(self, report: CallReport) -> None:
+        """Close the record and, in the same transaction, queue the end webhook that is owed."""
+
+
+class Recorder(FrameTap, Protocol):
+    """A recording under way."""
+
+    def stop(self) -> None:
+        """Seal the spool; the file is made afterwards by a worker."""
+
+
+class Recorders(Protocol):
+    """Opens recordings."""
+
+    def open(self, call_id: CallId, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
+        """Begin to spool a two-channel recording (caller left)."""
+
+
+class Voice(Protocol):
+    """A local voice for fixed messages."""
+
+    async def synthesize(self, text: str, encoding: Encoding) -> bytes:
+        """Sound of the text in the encoding. Raises VoiceUnavailable."""
