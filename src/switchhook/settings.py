@@ -1,0 +1,169 @@
+"""Settings: from the environment (`SWITCHHOOK_*`), then `switchhook.toml`, then the defaults. The only reader of both.
+
+A key of the file is the lower-case name of the variable without its prefix. Unknown keys are errors that name the key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from switchhook.domain.errors import SettingError
+
+PREFIX = "SWITCHHOOK_"
+FOREIGN = ("SWITCHHOOK_REQUIRE_PEERS", "SWITCHHOOK_TEST_POSTGRES")
+"""Variables with our prefix that belong to the tests."""
+
+
+class Settings(BaseModel):
+    """All settings of a server. Each field's description is its line in docs/settings.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    http_host: str = Field("127.0.0.1", description="Address the HTTP API listens on.")
+    http_port: int = Field(8080, ge=0, le=65534, description="Port of the HTTP API.")
+    public_url: str | None = Field(None, description="How the outside reaches the HTTP API, e.g. `https://voice.example.com`.")
+    media_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the media WebSockets (`/v1/realtime`). Default: HTTP port + 1."
+    )
+    public_media_url: str | None = Field(
+        None, description="How the outside reaches the media WebSockets, e.g. `wss://voice.example.com`."
+    )
+    sip_host: str = Field("0.0.0.0", description="Address SIP listens on.")
+    sip_port: int = Field(5060, ge=1, le=65535, description="Port of SIP over UDP and TCP.")
+    sip_tls_port: int = Field(5061, ge=1, le=65535, description="Port of SIP over TLS.")
+    sip_transports: tuple[Literal["udp", "tcp", "tls"], ...] = Field(
+        ("udp", "tcp"), description="Comma-separated: `udp`, `tcp`, `tls`. `tls` needs `tls_certificate` and `tls_key`."
+    )
+    sip_advertised_host: str | None = Field(
+        None,
+        description="Address written into SIP and SDP; the public one behind NAT. Default: the one that reaches the peer.",
+    )
+    sip_unknown_sources: Literal["silent", "403"] = Field(
+        "silent", description="What a source gets that no trunk allows: no answer at all, or 403."
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain for SIP over TLS.")
+    tls_key: Path | None = Field(None, description="PEM file with its private key.")
+    rtp_ports: tuple[int, int] = Field((20000, 29999), description="Range of UDP ports for RTP, `FIRST-LAST`; a call takes two.")
+    media_timeout_s: int = Field(30, ge=5, description="Seconds without a packet from the caller after which the call ends.")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL. Default: the SQLite file `switchhook.db` in the data directory."
+    )
+    data_dir: Path = Field(Path("data"), description="Directory of the database, the recordings and the server key.")
+    secret_key: str | None = Field(
+        None,
+        description="Base64 of 32 bytes that encrypt secrets. Default: `server.key` in the data directory, made at first start.",
+    )
+    egress_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="Comma-separated CIDR blocks of private or loopback addresses that webhooks and agents may be at."
+    )
+    max_calls: int = Field(100, ge=1, description="Calls at one time; one more is refused with 503.")
+    drain_s: int = Field(120, ge=0, description="Seconds that live calls get to finish after SIGTERM.")
+    workers: int = Field(
+        2, ge=1, le=64, description="Worker processes for encoding, local voices and speech recognition; started when needed."
+    )
+    event_loop: Literal["uvloop", "asyncio"] = Field("uvloop", description="Event loop implementation.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
+    log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or plain text.")
+    log_timezone: str = Field(
+        "UTC", description="Zone of the local times in CallEnd's log and transcript lines, e.g. `America/Denver`."
+    )
+
+    @field_validator("sip_transports", "egress_allow", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("egress_allow", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [ip_network(part, strict=False) if isinstance(part, str) else part for part in value]
+        return value
+
+    @field_validator("rtp_ports", mode="before")
+    @classmethod
+    def _port_range(cls, value: object) -> object:
+        if isinstance(value, str):
+            first, dash, last = value.partition("-")
+            if not dash or not first.strip().isdigit() or not last.strip().isdigit():
+                raise ValueError("write it as FIRST-LAST, e.g. 20000-29999")
+            return (int(first), int(last))
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        first, last = self.rtp_ports
+        if not 1024 <= first < last <= 65535:
+            raise ValueError("rtp_ports: the range must lie within 1024-65535 and hold at least two ports")
+        if "tls" in self.sip_transports and (self.tls_certificate is None or self.tls_key is None):
+            raise ValueError("sip_transports: tls needs tls_certificate and tls_key")
+        return self
+
+    @property
+    def media_listener_port(self) -> int:
+        """The media port in force."""
+        return self.http_port + 1 if self.media_port is None else self.media_port
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database in force."""
+        return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'switchhook.db').absolute()}"
+
+
+def load_settings(environ: Mapping[str, str], file: Path | None) -> Settings:
+    """Read the settings. `file` None: `switchhook.toml` in the working directory, when it is there.
+
+    Raises SettingError naming the key and what to write instead.
+    """
+    values = _from_file(file)
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or name in FOREIGN:
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        _check_known(key, name)
+        values[key] = text
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingError(_first_problem(error)) from None
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    path = file or Path("switchhook.toml")
+    if not path.exists():
+        if file is not None:
+            raise SettingError(f"{file}: there is no such file")
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path}: {error}") from None
+    for key in values:
+        _check_known(key, f"{path}: {key}")
+    return values
+
+
+def _check_known(key: str, shown: str) -> None:
+    if key in Settings.model_fields:
+        return
+    near = get_close_matches(key, Settings.model_fields, n=1)
+    hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else "; docs/settings.md lists all settings"
+    raise SettingError(f"{shown}: there is no such setting{hint}")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    key = str(problem["loc"][0])
+    return f"{PREFIX}{key.upper()} ({key} in switchhook.toml): {message}"

@@ -16,8 +16,8 @@ from switchhook.domain.report import CallReport
 class HttpRequest:
     """A request on its way out."""
 
-    url: str
-    body: bytes
+    url: str = field(repr=False)
+    body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     method: str = "POST"
     timeout_s: float = 10.0
@@ -32,7 +32,7 @@ class HttpReply:
     """A reply that came back, whatever its status."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     truncated: bool = False
     elapsed_ms: int = 0
@@ -77,7 +77,7 @@ class Contract(Protocol):
     """The contract's ladder after a failed end webhook, before the hourly tries."""
 
     def read_number_settings(self, settings: JsonObject) -> JsonObject:
-        """Validate the contract's keys of a number in an apply file; gives them normalised. Raises ApplyError naming the field."""
+        """Validate the contract's keys of a number in an apply file, normalised. Raises ApplyError naming the field."""
 
     def start_request(self, number: Number, attempt: CallAttempt) -> HttpRequest:
         """The webhook that asks what to do with the call."""

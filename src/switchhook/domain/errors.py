@@ -60,3 +60,16 @@ class PortsExhausted(SwitchhookError):
 
     code = "rtp-ports-exhausted"
     retryable = True
+
+
+class StoreUnavailable(SwitchhookError):
+    """The database cannot be reached, or is being closed."""
+
+    code = "store-unavailable"
+    retryable = True
+
+
+class SecretUnreadable(SwitchhookError):
+    """A stored secret was sealed under another server key: give the server its old SWITCHHOOK_SECRET_KEY or `server.key` back."""
+
+    code = "secret-unreadable"

@@ -52,7 +52,7 @@ class Webhook:
     """A customer's HTTP endpoint with the headers that authenticate us there."""
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Number:
     account: str
     contract: str
     """Name of the contract folder: `vns`."""
-    settings: JsonObject
+    settings: JsonObject = field(repr=False)
     """What the contract's folder validated: webhooks, fallback and the contract's own options."""
 
 
@@ -86,7 +86,7 @@ class Trunk:
     allow_from: tuple[str, ...] = ()
     """CIDR blocks that may send calls without digest."""
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     """With a user name: what the peer must prove by digest when its address is not in `allow_from`."""
     register: bool = False
 

@@ -24,9 +24,9 @@ class BuiltinTool(Enum):
 class AgentSpec:
     """An AI agent reached over a WebSocket that speaks a Realtime dialect."""
 
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    session_update: bytes = b"{}"
+    session_update: bytes = field(default=b"{}", repr=False)
     """The JSON text of the `session.update` event, forwarded without a change."""
     builtin_tools: Mapping[str, BuiltinTool] = field(default_factory=dict)
     """Tool name → what the gateway does itself; every other function call goes to the customer."""
@@ -116,6 +116,8 @@ class CallPlan:
     """What the call came to when its flow runs to the end; a fallback flow says `CALL_START_FAILED`."""
     message: str | None = None
     """Why, for people, when `ending` is not COMPLETED."""
+    notes: tuple[str, ...] = ()
+    """Lines for the call's log: what of the start webhook's reply was ignored, coerced or left out; no secret."""
     contract_data: object = field(default=None, repr=False)
     """What the contract's folder wants back with each tool call; lives in memory only (it may hold secrets)."""
 
@@ -134,3 +136,5 @@ class Refusal:
     end_webhook_owed: bool = False
     """True when a CallStart attempt was made, so that the contract's end webhook is owed."""
     retry_after_s: int | None = None
+    message: str | None = None
+    """The same for people; the verdict carries it on to the end webhook."""

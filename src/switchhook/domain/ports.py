@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
@@ -122,6 +122,10 @@ class Leg(Protocol):
 
     def close(self) -> None:
         """Give back sockets, ports and timers at once; idempotent."""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What was measured on the line: `packets_in`, `packets_out`, `packets_lost`, `jitter_ms`…"""
 
 
 class CallRouting(Protocol):

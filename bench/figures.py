@@ -1,0 +1,180 @@
+"""From the notes of both sides to the figures of one run. Times are CLOCK_MONOTONIC seconds, results milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.cycle import FRAME_S
+from bench.numbered import FRAMES_PER_PIECE
+
+GAP_S = 2 * FRAME_S
+"""Two packets of a reply further apart than this leave a hole that is heard."""
+TAIL_S = 1.0
+"""Sound sent in the last second of a call may still be under way when it ends."""
+PLAYING_S = 0.1
+"""Speech_started that comes this soon after the last packet of a reply cut it off."""
+BARGE_LIMIT_S = 2.0
+
+Times = NDArray[np.float64]
+
+
+def percentile(values: Sequence[float] | Times, share: float) -> float:
+    """The smallest value that at least `share` per cent of the values do not exceed; NaN of nothing."""
+    data = np.sort(np.asarray(values, dtype=np.float64))
+    if not len(data):
+        return float("nan")
+    return float(data[max(0, int(np.ceil(len(data) * share / 100)) - 1)])
+
+
+@dataclass(slots=True)
+class Figures:
+    """What one run showed, as lists of single measurements in milliseconds and counts."""
+
+    uplink_ms: list[float] = field(default_factory=list)
+    first_audio_ms: list[float] = field(default_factory=list)
+    barge_in_ms: list[float] = field(default_factory=list)
+    jitter_ms: list[float] = field(default_factory=list)
+    truncate_error_ms: list[float] = field(default_factory=list)
+    frames_up: int = 0
+    frames_down: int = 0
+    gaps: int = 0
+    pieces: int = 0
+    lost_pieces: int = 0
+    repeated: int = 0
+    misrouted: int = 0
+    damaged: int = 0
+    missing_replies: int = 0
+    missing_truncates: int = 0
+
+    @property
+    def gap_share(self) -> float:
+        """Per cent of the packets of replies that came so late that a hole was heard."""
+        return 100 * self.gaps / self.frames_down if self.frames_down else 0.0
+
+    @property
+    def sound(self) -> bool:
+        """Whether no numbered sound was lost, repeated, damaged or misrouted, and every reply came."""
+        return (
+            not (self.lost_pieces or self.repeated or self.misrouted or self.damaged or self.missing_replies) and self.pieces > 0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a run that counts, and the callers that count in it."""
+
+    start: float
+    end: float
+    callers: frozenset[int]
+
+    def holds(self, at: float) -> bool:
+        """Whether a moment lies within."""
+        return self.start <= at < self.end
+
+
+def evaluate(callers: Iterable[dict[str, Any]], model: dict[str, Any], window: Window) -> Figures:
+    """Join what the callers and the model noted."""
+    figures = Figures()
+    arrived = _arrivals(model)
+    replies: dict[int, list[dict[str, Any]]] = {}
+    for reply in model["replies"]:
+        replies.setdefault(reply["call"], []).append(reply)
+    started: dict[int, list[float]] = {}
+    for number, at in model["speech_started"]:
+        started.setdefault(number, []).append(at)
+    truncated = dict(model["truncated"])
+    for caller in callers:
+        figures.misrouted += caller["misrouted"]
+        if caller["number"] in window.callers:
+            figures.damaged += caller["damaged"]
+            number = caller["number"]
+            _uplink(figures, caller, arrived.get(number, (np.empty(0, np.int64), np.empty(0))), window)
+            _downlink(figures, caller, replies.get(number, []), started.get(number, []), truncated, window)
+    figures.misrouted += model["misrouted"]
+    figures.damaged += model["damaged"]
+    return figures
+
+
+def _arrivals(model: dict[str, Any]) -> dict[int, tuple[NDArray[np.int64], Times]]:
+    """Frame numbers and times at the model, for each call."""
+    call = np.asarray(model["arrived_call"], dtype=np.int64)
+    frame = np.asarray(model["arrived_frame"], dtype=np.int64)
+    at = np.asarray(model["arrived_at"], dtype=np.float64)
+    if not len(call):
+        return {}
+    order = np.argsort(call, kind="stable")
+    numbers, starts = np.unique(call[order], return_index=True)
+    groups = zip(np.split(frame[order], starts[1:]), np.split(at[order], starts[1:]), strict=True)
+    return dict(zip(map(int, numbers), groups, strict=True))
+
+
+def _uplink(figures: Figures, caller: dict[str, Any], arrived: tuple[NDArray[np.int64], Times], window: Window) -> None:
+    sent = np.asarray(caller["sent_at"], dtype=np.float64)
+    end = min(window.end, (caller["ended_at"] or np.inf) - TAIL_S)
+    counted = np.flatnonzero((sent >= window.start) & (sent < end))
+    known = (arrived[0] >= 0) & (arrived[0] < len(sent))
+    times = np.bincount(arrived[0][known], minlength=len(sent))
+    first = np.full(len(sent), np.nan)
+    first[arrived[0][known][::-1]] = arrived[1][known][::-1]
+    delays = (first[counted] - sent[counted]) * 1000
+    figures.uplink_ms.extend(delays[~np.isnan(delays)].tolist())
+    figures.frames_up += len(counted)
+    figures.repeated += int(np.count_nonzero(times[counted] > 1))
+    _count_pieces(figures, counted, times)
+
+
+def _count_pieces(figures: Figures, frames: NDArray[np.int64], times: NDArray[np.int64]) -> None:
+    figures.pieces += len(np.unique(frames // FRAMES_PER_PIECE))
+    figures.lost_pieces += len(np.unique(frames[times[frames] == 0] // FRAMES_PER_PIECE))
+
+
+def _downlink(
+    figures: Figures,
+    caller: dict[str, Any],
+    replies: list[dict[str, Any]],
+    started: list[float],
+    truncated: dict[str, int],
+    window: Window,
+) -> None:
+    frames = np.asarray(caller["heard_frame"], dtype=np.int64)
+    at = np.asarray(caller["heard_at"], dtype=np.float64)
+    end = min(window.end, (caller["ended_at"] or np.inf) - TAIL_S)
+    for reply in replies:
+        length = reply["pieces"] * FRAMES_PER_PIECE
+        if not reply["sent_at"] or not window.start <= reply["sent_at"] < end - length * FRAME_S:
+            continue
+        mine = (frames >= reply["first_frame"]) & (frames < reply["first_frame"] + length)
+        _reply(figures, reply, frames[mine] - reply["first_frame"], at[mine], started, truncated)
+
+
+def _reply(
+    figures: Figures, reply: dict[str, Any], heard: NDArray[np.int64], at: Times, started: list[float], truncated: dict[str, int]
+) -> None:
+    """One reply at the caller: when it began, how evenly it came, where it ended."""
+    if not len(heard):
+        figures.missing_replies += 1
+        return
+    figures.first_audio_ms.append((at[0] - reply["sent_at"]) * 1000)
+    figures.frames_down += len(heard)
+    figures.repeated += len(heard) - len(np.unique(heard))
+    steps = np.diff(at)
+    consecutive = np.diff(heard) == 1
+    figures.jitter_ms.extend((np.abs(steps[1:][consecutive[1:]] - FRAME_S) * 1000).tolist())
+    figures.gaps += int(np.count_nonzero(steps[1:] > GAP_S))
+    played = int(heard.max()) + 1
+    interruption = next((t for t in started if at[0] < t < at[-1] + PLAYING_S), None)
+    cut = interruption is not None and played < reply["pieces"] * FRAMES_PER_PIECE
+    if cut and interruption is not None:
+        figures.barge_in_ms.append(max(0.0, at[-1] - interruption) * 1000)
+    elif interruption is not None:
+        figures.barge_in_ms.append(BARGE_LIMIT_S * 1000)  # the reply went on as if nobody had spoken
+    figures.missing_truncates += cut and reply["item"] not in truncated
+    if reply["item"] in truncated:
+        figures.truncate_error_ms.append(abs(truncated[reply["item"]] - played * FRAME_S * 1000))
+    expected = np.arange(played if cut else reply["pieces"] * FRAMES_PER_PIECE)
+    _count_pieces(figures, expected, np.bincount(heard, minlength=len(expected)))

@@ -1,0 +1,346 @@
+"""One call as a machine: from arrival to the end, whatever arrives and in whatever order.
+
+Rules:
+1. The first cause decides the verdict; later ones do not overwrite it.
+2. Every stage has a deadline, so that a call ends even when nobody answers us: routing, answer, talk, say, hang-up.
+3. `Ended` is given exactly once and is the last effect. Before it the leg has ended or was closed.
+
+    ROUTING --plan--> TALKING --hang-up, failure, limit--> ENDING --leg gone--> ENDED
+        \\--refusal, caller gave up----------------------------^
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias, assert_never
+
+from switchhook.agents.conversation import FailureKind
+from switchhook.domain.outcome import Ending, Verdict
+from switchhook.domain.plan import Action, AgentSpec, Answer, CallPlan, Converse, HangUp, Refusal, RouteTo, Say
+from switchhook.domain.ports import DigitPressed, LegAnswered, LegEnded, LegEvent, PlayoutDrained
+from switchhook.flows.interpreter import FlowRun
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """How long each stage may last, in seconds."""
+
+    routing_s: float = 30.0
+    answer_s: float = 40.0
+    say_s: float = 120.0
+    hang_up_s: float = 8.0
+    """Between our hang-up and the line's end; then the leg is closed by force."""
+    call_s: float = 4 * 3600.0
+    """Hard cap on the talk, whatever the plan says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Tell the caller that it rings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Ask for the plan; `routed` must follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLeg:
+    """Answer, and record when the plan says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectLeg:
+    """Refuse the unanswered call."""
+
+    status: int
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAgent:
+    """Let the agent talk; `agent_over` or `agent_failed` may follow."""
+
+    spec: AgentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class StopAgent:
+    """The agent has nothing more to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speak:
+    """Speak a text; `spoken` must follow when it was heard or cannot be."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFailed:
+    """A hand-over to a number that was asked for did not happen."""
+
+    number: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HangUpLeg:
+    """End the line in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLeg:
+    """End the line by force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The call is over."""
+
+    verdict: Verdict
+
+
+CallEffect: TypeAlias = (
+    Ring | Route | AnswerLeg | RejectLeg | OpenAgent | StopAgent | Speak | RouteFailed | HangUpLeg | CloseLeg | Ended
+)
+
+
+class Stage(Enum):
+    """Where a call is in its life."""
+
+    ROUTING = "routing"
+    TALKING = "talking"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+class CallMachine:
+    """The life of one inbound call. Inputs may come in any order and any number; see the module's rules."""
+
+    def __init__(self, limits: CallLimits) -> None:
+        self._limits = limits
+        self._effects: list[CallEffect] = []
+        self._deadlines: dict[str, float] = {}
+        self._flow = FlowRun(())
+        self._routed = False
+        self._leg_gone = False
+        self._leg_released = False
+        self._agent_open = False
+        self._verdict: Verdict | None = None
+        self._fallback: Verdict | None = None
+        self.stage = Stage.ROUTING
+        self.plan: CallPlan | None = None
+        self.refusal: Refusal | None = None
+        self.answered_at: float | None = None
+
+    # -- what the driver needs ------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """The earliest stage limit."""
+        return min(self._deadlines.values(), default=None)
+
+    def take(self) -> list[CallEffect]:
+        """Effects so far."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    # -- inputs ---------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """The call has arrived and was admitted."""
+        self._deadlines["routing"] = now + self._limits.routing_s
+        self._effects += [Ring(), Route()]
+
+    def routed(self, decision: CallPlan | Refusal, now: float) -> None:
+        """The plan or the refusal is known."""
+        if self._routed:
+            return
+        self._routed = True
+        self._deadlines.pop("routing", None)
+        if isinstance(decision, CallPlan):
+            self.plan = decision
+            if self.stage is Stage.ROUTING:
+                self._begin(decision, now)
+        else:
+            self.refusal = decision
+            if self.stage is Stage.ROUTING:
+                self._refuse(decision, now)
+        self._finish_if_over()
+
+    def leg_event(self, event: LegEvent, now: float) -> None:
+        """The line tells something. Digits and drained playout are the agent's and the voice's business."""
+        match event:
+            case LegAnswered():
+                self._leg_answered(now)
+            case LegEnded():
+                self._leg_ended(event, now)
+            case DigitPressed() | PlayoutDrained():
+                pass
+            case _:
+                assert_never(event)
+
+    def agent_over(self, now: float) -> None:
+        """The agent said goodbye."""
+        if isinstance(self._flow.current, Converse) and self.stage is Stage.TALKING:
+            self._decide(Verdict(Ending.COMPLETED, "agent-ended"))
+            self._close_agent()
+            self._perform(self._flow.done(), now)
+
+    def agent_failed(self, kind: FailureKind, detail: str, now: float) -> None:
+        """The agent cannot go on."""
+        if not isinstance(self._flow.current, Converse) or self.stage is not Stage.TALKING:
+            return
+        if kind is FailureKind.NOT_ESTABLISHED:
+            self._decide(Verdict(Ending.AGENT_NOT_ESTABLISHED, "agent-not-established", detail))
+        else:
+            self._decide(Verdict(Ending.AGENT_LOST, "agent-lost", detail))
+        self._close_agent()
+        self._perform(self._flow.failed(), now)
+
+    def spoken(self, now: float) -> None:
+        """The message was heard, or cannot be spoken."""
+        if isinstance(self._flow.current, Say) and self.stage is Stage.TALKING:
+            self._deadlines.pop("say", None)
+            self._perform(self._flow.done(), now)
+
+    def stop(self, verdict: Verdict, now: float) -> None:
+        """End the call from outside: drain, operator, internal error."""
+        if self.stage in (Stage.ENDING, Stage.ENDED):
+            return
+        self._decide(verdict)
+        self._end(now)
+
+    def tick(self, now: float) -> None:
+        """A stage took too long."""
+        for name in [name for name, due in self._deadlines.items() if due <= now]:
+            self._deadlines.pop(name, None)
+            self._expired(name, now)
+
+    # -- how it goes on -------------------------------------------------------------------------
+
+    def _begin(self, plan: CallPlan, now: float) -> None:
+        self.stage = Stage.TALKING
+        if plan.ending is not Ending.COMPLETED:
+            self._fallback = Verdict(plan.ending, plan.ending.value, plan.message)
+        self._flow = FlowRun(plan.flow)
+        self._perform(self._flow.next(), now)
+
+    def _refuse(self, refusal: Refusal, now: float) -> None:
+        self._decide(Verdict(refusal.ending, refusal.reason))
+        self.stage = Stage.ENDING
+        self._deadlines["hang-up"] = now + self._limits.hang_up_s
+        self._effects.append(RejectLeg(refusal.status, refusal.retry_after_s))
+
+    def _perform(self, action: Action, now: float) -> None:
+        match action:
+            case Answer():
+                if self.answered_at is None:
+                    self._deadlines["answer"] = now + self._limits.answer_s
+                    self._effects.append(AnswerLeg())
+                # The next action starts together with the answer: the model's socket opens while the 200 travels.
+                self._perform(self._flow.done(), now)
+            case Converse(agent=spec):
+                self._agent_open = True
+                self._effects.append(OpenAgent(spec))
+            case Say(text=text):
+                self._speak(text, now)
+            case RouteTo(number=number, message=message):
+                self._effects.append(RouteFailed(number, "this server does not place transfer calls"))
+                if message:
+                    self._flow.replace_current(Say(message))
+                    self._speak(message, now)
+                else:
+                    self._perform(self._flow.done(), now)
+            case HangUp():
+                self._decide(Verdict(Ending.COMPLETED, "flow-ended"))
+                self._end(now)
+            case _:
+                assert_never(action)
+
+    def _speak(self, text: str, now: float) -> None:
+        self._deadlines["say"] = now + self._limits.say_s
+        self._effects.append(Speak(text))
+
+    def _leg_answered(self, now: float) -> None:
+        self._deadlines.pop("answer", None)
+        if self.stage is not Stage.TALKING or self.answered_at is not None or self.plan is None:
+            return
+        self.answered_at = now
+        self._deadlines["talk"] = now + min(self.plan.max_seconds, self._limits.call_s)
+
+    def _leg_ended(self, event: LegEnded, now: float) -> None:
+        if self._leg_gone:
+            return
+        self._leg_gone = True
+        before_answer = self.answered_at is None
+        if event.reason in ("caller-hung-up", "caller-cancelled"):
+            ending = Ending.ABANDONED if before_answer else Ending.COMPLETED
+            self._decide(Verdict(ending, event.reason))
+        elif event.reason == "media-timeout":
+            self._decide(Verdict(Ending.COMPLETED, "media-timeout", "No sound arrived from the caller"))
+        elif event.reason == "no-ack":
+            self._decide(Verdict(Ending.ABANDONED, "no-ack", "The caller's side did not confirm the answer"))
+        elif event.reason == "rejected":
+            self._decide(Verdict(Ending.REJECTED, "not-acceptable", event.detail or None))
+        else:
+            self._decide(Verdict(Ending.INTERNAL_ERROR, event.reason, event.detail or None))
+        self._end(now)
+
+    def _expired(self, name: str, now: float) -> None:
+        match name:
+            case "routing":
+                self._routed = True
+                self._decide(Verdict(Ending.CALL_START_FAILED, "call-start-timeout", "No decision in time"))
+                self.stage = Stage.ENDING
+                self._deadlines["hang-up"] = now + self._limits.hang_up_s
+                self._effects.append(RejectLeg(480))
+            case "answer":
+                self._decide(Verdict(Ending.ABANDONED, "no-ack", "The caller's side did not confirm the answer"))
+                self._end(now)
+            case "talk":
+                self._decide(Verdict(Ending.COMPLETED, "max-duration", "Maximum call duration reached"))
+                self._end(now)
+            case "say":
+                self.spoken(now)
+            case _:
+                self._leg_gone = True
+                self._effects.append(CloseLeg())
+        self._finish_if_over()
+
+    def _end(self, now: float) -> None:
+        if self.stage is Stage.ENDED:
+            return
+        first = self.stage is not Stage.ENDING
+        self.stage = Stage.ENDING
+        for name in ("answer", "talk", "say"):
+            self._deadlines.pop(name, None)
+        self._close_agent()
+        if self._leg_gone:
+            self._deadlines.pop("hang-up", None)
+            if not self._leg_released:
+                self._leg_released = True
+                self._effects.append(CloseLeg())
+        elif first:
+            self._deadlines["hang-up"] = now + self._limits.hang_up_s
+            self._effects.append(HangUpLeg())
+        self._finish_if_over()
+
+    def _close_agent(self) -> None:
+        if self._agent_open:
+            self._agent_open = False
+            self._effects.append(StopAgent())
+
+    def _decide(self, verdict: Verdict) -> None:
+        if self._verdict is None:
+            self._verdict = self._fallback or verdict
+
+    def _finish_if_over(self) -> None:
+        """The routing's answer is awaited even when the caller is gone: the end webhook is owed with its facts."""
+        if self.stage is Stage.ENDING and self._leg_gone and self._routed:
+            self.stage = Stage.ENDED
+            self._deadlines.clear()
+            assert self._verdict is not None  # every way into ENDING decides first
+            self._effects.append(Ended(self._verdict))

@@ -1,0 +1,122 @@
+"""Who is live: exact admission, the tasks of all calls, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+
+from switchhook.calls.session import CallParts, CallSession
+from switchhook.domain.model import CallAttempt, CallId
+from switchhook.domain.outcome import Ending, Verdict
+from switchhook.domain.ports import Leg, LegEvent
+from switchhook.domain.report import CallReport
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5
+MOST_REFUSALS_IN_WRITING = 1000
+"""Records of refused calls that may wait for the database; past that a refusal is counted, not recorded."""
+
+
+class Switchboard:
+    """Takes every call that a line offers, or refuses it: at most `max_calls` are live, and the live ones never notice."""
+
+    def __init__(self, parts: CallParts, max_calls: int) -> None:
+        self._parts = parts
+        self._max_calls = max_calls
+        self._live: dict[CallId, CallSession] = {}
+        self._refusals_in_writing = 0
+        self._tasks: asyncio.TaskGroup | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = asyncio.Event()
+        self.draining = False
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def live(self) -> int:
+        """Calls under way, from the INVITE to the written record."""
+        return len(self._live)
+
+    @property
+    def max_calls(self) -> int:
+        """The cap."""
+        return self._max_calls
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Own the tasks of all calls until `close`."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            ready.set()
+            await self._closed.wait()
+
+    def offer(self, attempt: CallAttempt, leg: Leg) -> None:
+        """A line has a call. Decided at once: the slot is taken before anything else happens."""
+        assert self._tasks is not None  # lines open after `run` began
+        self.counts["offered"] += 1
+        if self.draining or len(self._live) >= self._max_calls:
+            self._refuse(attempt, leg)
+            return
+        session = CallSession(attempt, leg, self._parts)
+        self._live[attempt.call_id] = session
+        self._idle.clear()
+        self._tasks.create_task(self._run(session))
+
+    async def drain(self, patience_s: float) -> None:
+        """Refuse what comes, let live calls finish for `patience_s`, then end them in good order."""
+        self.draining = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), patience_s)
+        except TimeoutError:
+            for session in list(self._live.values()):
+                session.stop(Verdict(Ending.COMPLETED, "server-draining", "The server is shutting down"))
+            # Each session's own limits bound its end; this wait only has to be longer.
+            try:
+                await asyncio.wait_for(self._idle.wait(), 30)
+            except TimeoutError:
+                log.error("calls did not end", extra={"calls": len(self._live)})
+
+    def close(self) -> None:
+        """No further call will be offered; `run` ends with the last one."""
+        self._closed.set()
+
+    def figures(self) -> Mapping[str, int]:
+        """Counters for the metrics."""
+        return dict(self.counts)
+
+    async def _run(self, session: CallSession) -> None:
+        try:
+            await session.run()
+        finally:
+            self.counts["ended"] += 1
+            del self._live[session.attempt.call_id]
+            if not self._live:
+                self._idle.set()
+
+    def _refuse(self, attempt: CallAttempt, leg: Leg) -> None:
+        self.counts["refused"] += 1
+        leg.subscribe(_ignore)
+        leg.reject(503, RETRY_AFTER_S)
+        if self._refusals_in_writing >= MOST_REFUSALS_IN_WRITING:
+            self.counts["refused_unrecorded"] += 1
+            return
+        self._refusals_in_writing += 1
+        assert self._tasks is not None
+        self._tasks.create_task(self._record_refusal(attempt))
+
+    async def _record_refusal(self, attempt: CallAttempt) -> None:
+        reason = "server-draining" if self.draining else "over-capacity"
+        verdict = Verdict(Ending.REJECTED, reason, "No call slot is free")
+        report = CallReport(attempt, None, verdict, connected_at=None, ended_at=self._parts.clock.utc())
+        try:
+            await self._parts.book.finish(report)
+        except Exception:  # the refusal stands whether or not it could be written down
+            log.exception("refused call could not be recorded")
+        finally:
+            self._refusals_in_writing -= 1
+
+
+def _ignore(event: LegEvent) -> None:
+    """A refused call's line has nothing to tell."""

@@ -1,0 +1,182 @@
+"""What is remembered: the records that the store keeps and the use cases read and write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from switchhook.domain.model import CallAttempt, CallId, Number, Speaker, TransferRecord, Trunk, Utterance
+from switchhook.domain.outcome import Ending, Outcome
+from switchhook.domain.plan import JournalSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One attempt to call, accepted or not."""
+
+    attempt: CallAttempt
+    account: str | None
+    number: str | None
+    """The number that was found, E.164."""
+    contract: str | None
+    call_start_sent_at: datetime | None = None
+    """Set: a start webhook went out, or was about to."""
+    customer_call_id: str | None = None
+    journal: JournalSpec = field(default_factory=JournalSpec)
+    connected_at: datetime | None = None
+    ended_at: datetime | None = None
+    """None: the call lives, or its process died."""
+    ending: Ending | None = None
+    outcome: Outcome | None = None
+    reason: str | None = None
+    message: str | None = None
+    end_webhook_owed: bool = False
+    referred_out: bool = False
+    transfers: tuple[TransferRecord, ...] = ()
+    usage: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+class LineKind(Enum):
+    """What a line of a call's journal is."""
+
+    LOG = "log"
+    AGENT = "agent"
+    CALLER = "caller"
+
+
+@dataclass(frozen=True, slots=True)
+class CallLine:
+    """A line of a call's journal: of the log or of the transcript."""
+
+    call_id: CallId
+    position: int
+    """Unique within the call, in the order of writing."""
+    kind: LineKind
+    at: datetime
+    text: str = field(repr=False)
+    order: int = 0
+    """Of a transcript line: its place among the utterances."""
+    interrupted: bool = False
+
+
+def utterance_line(call_id: CallId, position: int, utterance: Utterance) -> CallLine:
+    """The journal line of an utterance."""
+    kind = LineKind.AGENT if utterance.speaker is Speaker.AGENT else LineKind.CALLER
+    return CallLine(call_id, position, kind, utterance.at, utterance.text, utterance.order, utterance.interrupted)
+
+
+def split_journal(lines: Sequence[CallLine]) -> tuple[list[tuple[datetime, str]], list[Utterance]]:
+    """The log in the order of writing, and the transcript in the order of the conversation."""
+    log = [(line.at, line.text) for line in lines if line.kind is LineKind.LOG]
+    spoken = [
+        Utterance(
+            Speaker.AGENT if line.kind is LineKind.AGENT else Speaker.CALLER, line.text, line.order, line.at, line.interrupted
+        )
+        for line in lines
+        if line.kind is not LineKind.LOG
+    ]
+    return log, sorted(spoken, key=lambda utterance: utterance.order)
+
+
+@dataclass(frozen=True, slots=True)
+class CallProgress:
+    """What became known of a live call since its record was begun."""
+
+    call_id: CallId
+    journal: JournalSpec
+    customer_call_id: str | None
+    connected_at: datetime | None
+
+
+class OutboxState(Enum):
+    """Where an event's delivery stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    PARKED = "parked"
+    """Given up; a person may send it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """A fact that a customer is to be told, rendered once; its bytes never change."""
+
+    call_id: CallId
+    kind: str
+    account: str
+    number: str
+    contract: str
+    body: bytes = field(repr=False)
+    created_at: datetime
+    next_attempt_at: datetime
+    attempts: int = 0
+    state: OutboxState = OutboxState.PENDING
+    last_error: str | None = None
+    delivered_at: datetime | None = None
+
+    @property
+    def event_id(self) -> str:
+        """Stable name of the event: there is one of a kind for each call."""
+        return f"{self.call_id}:{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxCounts:
+    """How many events are not delivered."""
+
+    pending: int = 0
+    parked: int = 0
+
+
+class RecordingState(Enum):
+    """How far a recording's file is."""
+
+    SPOOLING = "spooling"
+    MAKING = "making"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRecord:
+    """A recording of a call: its spool, later its file."""
+
+    call_id: CallId
+    account: str
+    format: str
+    encrypted: bool
+    path: str
+    """Of the file, relative to the data directory."""
+    state: RecordingState
+    created_at: datetime
+    size_bytes: int = 0
+    salvaged: bool = False
+    """Made from the spool of a process that died."""
+    purge_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What is configured: tenants with their API tokens (name → SHA-256), trunks and numbers."""
+
+    tokens: Mapping[str, Mapping[str, bytes]]
+    """Account → token name → digest; an account without tokens is a key too."""
+    trunks: Mapping[str, Trunk]
+    numbers: Mapping[str, Number]
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryUpdate:
+    """Additions, replacements and removals, made all or none."""
+
+    accounts: tuple[str, ...] = ()
+    tokens: tuple[tuple[str, str, bytes], ...] = ()
+    """(account, token name, SHA-256 of the value)."""
+    trunks: tuple[Trunk, ...] = ()
+    numbers: tuple[Number, ...] = ()
+    remove_tokens: tuple[tuple[str, str], ...] = ()
+    remove_trunks: tuple[str, ...] = ()
+    remove_numbers: tuple[str, ...] = ()

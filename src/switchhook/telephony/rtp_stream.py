@@ -1,0 +1,580 @@
+"""The RTP of one leg: sockets, symmetric latching, what is heard and what is played, DTMF, reports.
+
+Sound goes out continuously from `configure` on, silence when nothing is queued; a talkspurt starts at once, with marker and true
+timestamp. Sound that comes in goes to the listener straight from the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import TypeAlias
+
+from switchhook.domain.model import Encoding
+from switchhook.domain.ports import DigitPressed, FrameTap, PlayoutDrained
+from switchhook.media import g711, tones
+from switchhook.media.concealment import conceal
+from switchhook.media.playout import FRAME_BYTES, Playout
+from switchhook.telephony.pacer import FRAME_TICKS, TICKS_PER_S, Pacer
+from switchhook.telephony.rtp_ports import RtpPorts, disconnect
+from switchhook.telephony.wire import rtp
+from switchhook.telephony.wire.dtmf import DigitFilter, DtmfSender
+from switchhook.telephony.wire.receive import Receiver
+from switchhook.telephony.wire.rtcp import Reporter, SenderInfo, ntp_time
+
+Address: TypeAlias = tuple[str, int]
+
+MEDIA_TIMEOUT_S = 30.0
+_HOLD_S = 0.040
+"""A gap is given up on the first beat after this: at most 60 ms after it opened."""
+_QUIET_S = 0.100
+"""A peer that sends nothing for so long suppresses silence: the listener hears silence in its place."""
+_MAX_FILL_SAMPLES = 8_000
+_STRANGER_PACKETS = 5
+"""So many packets in a row from an address that was not signalled, and none from the one that was, make the stream follow it."""
+_DATAGRAM_BYTES = 2_048
+_TICK_S = 1 / TICKS_PER_S
+_SAMPLES_PER_TICK = g711.RATE_HZ // TICKS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTimeout:
+    """Nothing came from the party for `MEDIA_TIMEOUT_S` although it should have. Told once."""
+
+
+RtpEvent: TypeAlias = DigitPressed | PlayoutDrained | MediaTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class RtpMedia:
+    """What offer and answer agreed on."""
+
+    remote: Address | None
+    """Where the peer wants its sound, by IP address; None: not known yet, the stream is quiet until the peer's packets tell."""
+    encoding: Encoding
+    payload_type: int
+    dtmf_payload_type: int | None = None
+    send: bool = True
+    receive: bool = True
+    other_types: Mapping[int, Encoding] = field(default_factory=dict)
+    """Further payload types that the peer may send by the agreement."""
+    remote_rtcp: Address | None = None
+    """Where it differs from the port after `remote`'s."""
+
+
+@dataclass(frozen=True, slots=True)
+class RtpStats:
+    """The figures of a stream so far."""
+
+    packets_in: int
+    packets_out: int
+    lost: int
+    late: int
+    ignored: int
+    """Packets that were no RTP, or of a payload type that was not agreed on."""
+    concealed_ms: int
+    jitter_ms: float
+    round_trip_ms: float | None
+    peer_lost: int | None
+
+
+class RtpStream:
+    """The media of one leg. Make it on the loop; it leases its ports at once. Raises PortsExhausted."""
+
+    __slots__ = (
+        "_candidate",
+        "_chore_tick",
+        "_clock",
+        "_closed",
+        "_digit_filter",
+        "_digits_out",
+        "_event_tick",
+        "_filled_to_s",
+        "_last_payload",
+        "_lease",
+        "_locked",
+        "_loop",
+        "_media",
+        "_media_timeout_s",
+        "_on_audio",
+        "_on_event",
+        "_origin_tick",
+        "_outbound_table",
+        "_pacer",
+        "_packets_out",
+        "_plain_in",
+        "_plain_out",
+        "_ports",
+        "_random",
+        "_receive",
+        "_receiver",
+        "_remote",
+        "_remote_rtcp",
+        "_reporter",
+        "_second",
+        "_send",
+        "_sequence",
+        "_silence",
+        "_socket",
+        "_spurting",
+        "_ssrc",
+        "_tables",
+        "_tap",
+        "_tick",
+        "_timed_out",
+        "_timestamp_offset",
+        "_tone",
+        "_waits_since_s",
+        "encoding",
+        "local_port",
+        "playout",
+    )
+
+    def __init__(
+        self,
+        ports: RtpPorts,
+        pacer: Pacer,
+        media_timeout_s: float = MEDIA_TIMEOUT_S,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._ports = ports
+        self._pacer = pacer
+        self._clock = pacer.clock
+        self._loop = asyncio.get_running_loop()
+        self._media_timeout_s = media_timeout_s
+        self._lease = ports.lease()
+        self.local_port = self._lease.port
+        self._socket = self._lease.rtp
+        self.encoding = Encoding.PCMU
+        """The leg's encoding, fixed by the first `configure`."""
+        self.playout = Playout(self.encoding, on_talk=self._talk, on_drained=self._drained)
+        # RFC 3550 §5.1: SSRC and the starts of sequence and timestamp are random.
+        start = entropy(10)
+        self._ssrc = int.from_bytes(start[:4], "big")
+        self._timestamp_offset = int.from_bytes(start[4:8], "big")
+        self._sequence = int.from_bytes(start[8:], "big")
+        self._random = lambda: int.from_bytes(entropy(4), "big") / (1 << 32)
+        self._media: RtpMedia | None = None
+        self._on_audio: Callable[[bytes, float], None] | None = None
+        self._on_event: Callable[[RtpEvent], None] | None = None
+        self._tap: FrameTap | None = None
+        self._tables: dict[int, bytes | None] = {}
+        self._outbound_table: bytes | None = None
+        self._silence = b""
+        self._last_payload = b""
+        self._digits_out = DtmfSender()
+        self._digit_filter = DigitFilter()
+        self._tone = b""
+        self._remote: Address | None = None
+        self._remote_rtcp: Address | None = None
+        self._candidate: tuple[Address, list[bytes]] | None = None
+        self._send: Callable[[bytes], object] = self._send_unlocked
+        self._receive = self._socket.recv
+        self._packets_out = self._second = self._event_tick = self._chore_tick = 0
+        self._filled_to_s = self._waits_since_s = 0.0
+        self._plain_in = self._plain_out = self._spurting = self._locked = self._timed_out = self._closed = False
+        self._tick = self._origin_tick = pacer.tick()
+        self._receiver = Receiver(self._tick * _TICK_S, _HOLD_S)
+        self._reporter = Reporter(self._ssrc, self._tick * _TICK_S, self._random)
+
+    # What the leg asks for
+
+    def subscribe(self, on_event: Callable[[RtpEvent], None]) -> None:
+        """Name the one receiver of digits, Drained and MediaTimeout."""
+        self._on_event = on_event
+
+    def listen(self, on_audio: Callable[[bytes, float], None] | None) -> None:
+        """Name the one receiver of the party's sound: (payload in the leg's encoding, monotonic now)."""
+        self._on_audio = on_audio
+        self._set_plain()
+
+    def tap(self, tap: FrameTap | None) -> None:
+        """Attach the recorder, or take it off. Silence that fills the time between talkspurts is not shown to it."""
+        self._tap = tap
+
+    def configure(self, media: RtpMedia) -> None:
+        """Start the stream, or point it anew after a re-INVITE: address, hold, codec."""
+        if self._closed:
+            return
+        before, self._media = self._media, media
+        if before is None:
+            self._start(media)
+        self._tables[media.payload_type] = g711.translation(media.encoding, self.encoding)
+        for payload_type, encoding in media.other_types.items():
+            self._tables[payload_type] = g711.translation(encoding, self.encoding)
+        self._receiver.configure(media.payload_type, self._tables.keys(), media.dtmf_payload_type)
+        self._second = media.payload_type
+        self._outbound_table = g711.translation(self.encoding, media.encoding)
+        self._silence = media.encoding.silence * FRAME_BYTES
+        if before is None or before.remote != media.remote:
+            self._unlock(media)
+        if before is None or not before.receive:
+            self._waits_since_s = self._clock()
+        self._set_plain()
+        if before is None:
+            self._beat_now()
+        elif self._plain_out and not self.playout.idle and not before.send:
+            self._talk()
+
+    def info_digit(self, digit: str, now: float) -> None:
+        """A digit came by SIP INFO; it is told unless RFC 4733 told it already."""
+        self._digit(digit, "info", now)
+
+    def send_digit(self, digit: str, duration_ms: int = 160) -> None:
+        """Play a digit: as a telephone event, or as tones where the peer takes no events. Queued sound waits meanwhile.
+
+        Raises ValueError for what is no digit.
+        """
+        if self._media is not None and self._media.dtmf_payload_type is None:
+            self._tone += tones.dtmf(digit, duration_ms, self.encoding) + tones.silence(60, self.encoding)
+        else:
+            self._digits_out.send(digit, duration_ms)
+        self._set_plain()
+
+    @property
+    def position(self) -> int:
+        """Samples since the first `configure`: where the leg's time line is."""
+        return (self._pacer.tick() - self._origin_tick) * _SAMPLES_PER_TICK
+
+    @property
+    def remote(self) -> Address | None:
+        """Where sound goes: the signalled address, or the one the peer's packets come from."""
+        return self._remote
+
+    @property
+    def stats(self) -> RtpStats:
+        """The figures so far."""
+        receiver, round_trip_s = self._receiver, self._reporter.round_trip_s
+        return RtpStats(
+            packets_in=receiver.packets,
+            packets_out=self._packets_out,
+            lost=receiver.lost,
+            late=receiver.late,
+            ignored=receiver.invalid + receiver.foreign,
+            concealed_ms=receiver.concealed_samples * 1000 // g711.RATE_HZ,
+            jitter_ms=receiver.jitter_ms,
+            round_trip_ms=None if round_trip_s is None else round_trip_s * 1000,
+            peer_lost=self._reporter.peer_lost,
+        )
+
+    def close(self) -> None:
+        """Say goodbye by RTCP and give sockets, ports and the beat back; idempotent. Nothing is told afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        self._on_event = self._on_audio = self._tap = None
+        self.playout.on_talk = self.playout.on_drained = None
+        if self._media is not None:
+            self._report(self._clock(), goodbye=True)
+            self._pacer.leave(self, self._tick)
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._lease.rtcp.fileno())
+        self._ports.release(self._lease)
+
+    # Sound out
+
+    def beat(self, tick: int) -> None:
+        """A frame is due; the pacer calls this."""
+        if tick - self._tick < FRAME_TICKS:  # the line has changed its phase within this frame
+            return
+        self._emit(tick)
+        now = tick * _TICK_S
+        receiver = self._receiver
+        if receiver.silent or (receiver.arrived_at is not None and now - receiver.arrived_at > _QUIET_S):
+            self._fill(now)
+        if tick >= self._chore_tick:
+            self._chores(tick, now)
+
+    def _emit(self, tick: int) -> None:
+        """Send the frame of this tick; its timestamp is the tick's, so that it is true after any pause."""
+        self._tick = tick
+        if not self._plain_out:
+            self._emit_other(tick)
+            return
+        frame = self.playout.next_frame(tick * _TICK_S)
+        second = self._second
+        if frame is None:
+            self._spurting = False
+            frame = self._silence
+        else:
+            if not self._spurting:
+                self._spurting = True
+                second |= rtp.MARKER  # RFC 3551 §4.1: the first packet of a talkspurt
+            if self._tap is not None:
+                self._tap.sent(frame, (tick - self._origin_tick) * _SAMPLES_PER_TICK)
+            if self._outbound_table is not None:
+                frame = frame.translate(self._outbound_table)
+        self._send_packet(second, tick, frame)
+
+    def _send_packet(self, second: int, tick: int, payload: bytes) -> None:
+        sequence = self._sequence
+        self._sequence = (sequence + 1) & 0xFFFF
+        self._packets_out += 1
+        timestamp = (self._timestamp_offset + tick * _SAMPLES_PER_TICK) & 0xFFFFFFFF
+        try:
+            self._send(rtp.HEADER.pack(rtp.PLAIN, second, sequence, timestamp, self._ssrc) + payload)
+        except OSError:  # a full buffer, or an ICMP error that an earlier packet met: the next frame is as good
+            return
+
+    def _emit_other(self, tick: int) -> None:
+        """A beat on hold, without an address, or while a digit is played."""
+        self.playout.rest(tick * _TICK_S)
+        self._spurting = False
+        media = self._media
+        if media is None or not self._can_send(media):
+            return
+        if self._tone:
+            frame, self._tone = self._tone[:FRAME_BYTES], self._tone[FRAME_BYTES:]
+            frame += self.encoding.silence * (FRAME_BYTES - len(frame))
+            self._send_packet(self._second, tick, frame.translate(self._outbound_table) if self._outbound_table else frame)
+        else:
+            self._emit_event(tick, media.dtmf_payload_type)
+        self._set_plain()
+
+    def _emit_event(self, tick: int, payload_type: int | None) -> None:
+        payload = self._digits_out.next_payload()
+        if payload is None or payload_type is None:
+            self._send_packet(self._second, tick, self._silence)
+            return
+        if self._digits_out.begins:
+            self._event_tick = tick
+            payload_type |= rtp.MARKER
+        # RFC 4733 §2.5.1.2: every packet of an event carries the timestamp of its beginning.
+        self._send_packet(payload_type, self._event_tick, payload)
+
+    def _talk(self) -> None:
+        """Sound was queued while idle: the first frame leaves at once, and the beat follows from here."""
+        if self._plain_out:
+            self._pacer.leave(self, self._tick)
+            self._beat_now()
+
+    def _beat_now(self) -> None:
+        # One frame has one timestamp: a second frame within the same millisecond belongs to the next.
+        self._emit(max(self._pacer.tick(), self._tick + 1))
+        self._pacer.join(self, self._tick)
+
+    def _drained(self) -> None:
+        self._tell(PlayoutDrained())
+
+    # Sound in
+
+    def _readable(self) -> None:
+        """One datagram of the locked peer. The loop calls again while there are more, in turn with the other streams."""
+        try:
+            packet = self._receive(_DATAGRAM_BYTES)
+        except OSError:  # nothing after all, or an ICMP error that a packet of ours met
+            return
+        now = self._clock()
+        receiver = self._receiver
+        payload = receiver.push(packet, now)
+        if payload is None:
+            self._off_path(packet, now)
+        elif self._plain_in:
+            self._last_payload = payload
+            if self._tap is not None:
+                self._tap.received(payload, receiver.position)
+            self._on_audio(payload, now)  # type: ignore[misc]  # _plain_in says that it is there
+        else:
+            self._hear(payload, self._second, receiver.position, now)
+
+    def _off_path(self, packet: bytes, now: float) -> None:
+        """What the last packet brought, when it was not just the next sound."""
+        receiver = self._receiver
+        for frame in receiver.take():
+            if frame.payload is not None:
+                self._hear(frame.payload, frame.payload_type, frame.position, now)
+            else:
+                self._hear_concealed(conceal(self._last_payload, frame.samples, self.encoding), frame.position, now)
+        if receiver.digits:
+            digits, receiver.digits = receiver.digits, []
+            for digit in digits:
+                self._digit(digit, "rtp", now)
+        if receiver.deadline is not None:
+            self._chore_tick = 0
+        if rtp.is_rtcp(packet):
+            self._reporter.receive(packet, now)
+
+    def _hear(self, payload: bytes, payload_type: int, position: int, now: float) -> None:
+        """Sound of any agreed type, in order."""
+        table = self._tables.get(payload_type)
+        if table is not None:
+            payload = payload.translate(table)
+        self._last_payload = payload
+        self._hear_concealed(payload, position, now)
+
+    def _hear_concealed(self, payload: bytes, position: int, now: float) -> None:
+        if self._media is None or not self._media.receive:
+            return
+        if self._tap is not None:
+            self._tap.received(payload, position)
+        if self._on_audio is not None:
+            self._on_audio(payload, now)
+
+    def _fill(self, now: float) -> None:
+        """The peer sends nothing because it has nothing to say: the listener hears silence, for the end of a turn is silence."""
+        receiver = self._receiver
+        if self._locked:  # After a stall of the loop packets may be waiting: they are what there is to hear.
+            arrived_at = receiver.arrived_at
+            self._readable()
+            if receiver.arrived_at != arrived_at:
+                return
+        start = max(self._filled_to_s, (receiver.arrived_at or now) + FRAME_TICKS * _TICK_S)
+        frames = int((now - start) * TICKS_PER_S + 0.5) // FRAME_TICKS
+        if frames <= 0:
+            return
+        self._filled_to_s = start + frames * FRAME_TICKS * _TICK_S
+        if self._on_audio is not None and self._media is not None and self._media.receive:
+            self._on_audio(self.encoding.silence * min(frames * FRAME_BYTES, _MAX_FILL_SAMPLES), now)
+
+    # Where the peer is
+
+    def _probe(self) -> None:
+        """One datagram while the stream is not locked: find out whose it is (symmetric RTP, RFC 4961)."""
+        try:
+            packet, source = self._socket.recvfrom(_DATAGRAM_BYTES)
+        except OSError:
+            return
+        parsed = rtp.parse(packet)
+        if parsed is None or rtp.is_rtcp(packet) or self._media is None:
+            return
+        address = (str(source[0]), int(source[1]))
+        signalled = self._media.remote
+        if signalled is not None and address[0] == signalled[0]:
+            self._lock(address, source, [packet])
+            return
+        if self._candidate is None or self._candidate[0] != address:
+            self._candidate = (address, [])
+        packets = self._candidate[1]
+        packets.append(packet)
+        if len(packets) >= _STRANGER_PACKETS:
+            self._lock(address, source, packets)
+
+    def _lock(self, address: Address, source: tuple[object, ...], packets: list[bytes]) -> None:
+        """Follow this source alone from here on; the kernel drops what others send."""
+        try:
+            self._socket.connect(source)
+        except OSError:  # unreachable: it cannot be the peer
+            return
+        self._locked = True
+        self._candidate = None
+        media = self._media
+        self._remote = address
+        if media is not None and (media.remote_rtcp is None or media.remote is None or media.remote[0] != address[0]):
+            self._remote_rtcp = (address[0], address[1] + 1)
+        self._send = self._socket.send
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        self._set_plain()
+        now = self._clock()
+        for packet in packets:
+            payload = self._receiver.push(packet, now)
+            if payload is not None:
+                self._hear(payload, self._second, self._receiver.position, now)
+            else:
+                self._off_path(packet, now)
+
+    def _unlock(self, media: RtpMedia) -> None:
+        """Send where signalling says and listen to everyone until the peer has shown its address."""
+        if self._locked:
+            disconnect(self._socket)
+            self._locked = False
+        self._receiver.reset()
+        self._off_path(b"", self._clock())
+        self._candidate = None
+        self._remote = media.remote if media.remote is not None and _is_address(media.remote[0]) else None
+        self._remote_rtcp = media.remote_rtcp
+        if self._remote is not None and media.remote_rtcp is None:
+            self._remote_rtcp = (self._remote[0], self._remote[1] + 1)
+        self._send = self._send_unlocked
+        self._loop.add_reader(self._socket.fileno(), self._probe)
+
+    def _send_unlocked(self, packet: bytes) -> None:
+        if self._remote is not None:
+            self._socket.sendto(packet, self._remote)
+
+    # The rest
+
+    def _start(self, media: RtpMedia) -> None:
+        """Fix the leg's encoding and its time line; what came before is not heard."""
+        self.encoding = media.encoding
+        self.playout.configure(media.encoding)
+        tick = self._pacer.tick()
+        self._tick, self._origin_tick = tick - 1, tick
+        self._receiver = Receiver(tick * _TICK_S, _HOLD_S)
+        self._reporter = Reporter(self._ssrc, tick * _TICK_S, self._random)
+        self._chore_tick = tick + TICKS_PER_S
+        for early in (self._socket, self._lease.rtcp):
+            _drain(early.recv)
+        self._loop.add_reader(self._lease.rtcp.fileno(), self._rtcp_readable)
+
+    def _can_send(self, media: RtpMedia) -> bool:
+        return media.send and self._remote is not None
+
+    def _set_plain(self) -> None:
+        """Decide whether the short paths will do: nothing to translate, hold, or play but the playout."""
+        media = self._media
+        if media is None:
+            return
+        self._plain_in = media.receive and self._on_audio is not None and self._tables.get(media.payload_type) is None
+        self._plain_out = self._can_send(media) and not self._tone and not self._digits_out.active
+
+    def _digit(self, digit: str, method: str, now: float) -> None:
+        if self._digit_filter.fresh(digit, method, now):
+            self._tell(DigitPressed(digit))
+
+    def _tell(self, event: RtpEvent) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _chores(self, tick: int, now: float) -> None:
+        """What need not be done on every beat: end a hold, report, see whether the party is still there."""
+        receiver = self._receiver
+        if receiver.deadline is not None:
+            receiver.tick(now)
+            self._off_path(b"", now)
+        if now >= self._reporter.deadline:
+            self._report(now)
+        last = max(receiver.arrived_at or 0.0, self._waits_since_s)
+        if self._media is not None and self._media.receive and not self._timed_out and now - last > self._media_timeout_s:
+            self._timed_out = True
+            self._tell(MediaTimeout())
+        self._chore_tick = 0 if receiver.deadline is not None else tick + TICKS_PER_S
+
+    def _report(self, now: float, goodbye: bool = False) -> None:
+        timestamp = int(self._timestamp_offset + now * g711.RATE_HZ)
+        sender = SenderInfo(ntp_time(now), timestamp, self._packets_out, self._packets_out * FRAME_BYTES)
+        packet = self._reporter.report(now, sender, self._receiver.reception, goodbye)
+        if self._remote_rtcp is None:
+            return
+        try:
+            self._lease.rtcp.sendto(packet, self._remote_rtcp)
+        except OSError:  # the peer may have no RTCP port: reports are a courtesy
+            return
+
+    def _rtcp_readable(self) -> None:
+        try:
+            packet, source = self._lease.rtcp.recvfrom(_DATAGRAM_BYTES)
+        except OSError:
+            return
+        if self._remote is not None and source[0] == self._remote[0]:
+            self._reporter.receive(packet, self._clock())
+
+
+def _drain(receive: Callable[[int], bytes]) -> None:
+    """Throw away what waits in a socket, within bounds."""
+    for _ in range(1_000):
+        try:
+            receive(_DATAGRAM_BYTES)
+        except OSError:
+            return
+
+
+def _is_address(host: str) -> bool:
+    """Whether the host is an IP address: a name would make the socket ask the resolver, and wait."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,371 @@
+"""The SIP user agent: messages in, messages and session events out (RFC 3261 §8.2, §9.2, §12.2.2).
+
+Before a request costs memory it is judged by the gatekeeper, and refusals, challenges included, are stateless (§8.2.7): only what was
+admitted makes a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2s
+from typing import Protocol, TypeAlias
+
+from switchhook.telephony.wire.offer_answer import LocalMedia
+from switchhook.telephony.wire.sip import session_requests
+from switchhook.telephony.wire.sip.dialog import Dialog, DialogKey, dialog_key
+from switchhook.telephony.wire.sip.errors import RemoteProtocolError
+from switchhook.telephony.wire.sip.flow import Flow
+from switchhook.telephony.wire.sip.invite_session import InviteSession
+from switchhook.telephony.wire.sip.message import MalformedMessage, Request, Response, parse_message
+from switchhook.telephony.wire.sip.session_core import ALLOW, SDP, SessionCore, describe, refusal, unknown_extensions
+from switchhook.telephony.wire.sip.session_events import Invited, SessionEvent, UserAgentEffect
+from switchhook.telephony.wire.sip.session_media import SessionMedia
+from switchhook.telephony.wire.sip.session_timer import IntervalTooSmall, SessionTimer, SessionTimerPolicy
+from switchhook.telephony.wire.sip.timers import TimerValues, Timetable
+from switchhook.telephony.wire.sip.transaction_layer import Limits, ServerExchange, TransactionLayer, reply_flow
+
+_KNOWN_METHODS = frozenset({"MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REGISTER", "REFER"})
+_IN_DIALOG_ONLY = frozenset({"BYE", "INFO", "UPDATE", "PRACK"})
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The source may call; `trunk` names what it came over."""
+
+    trunk: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The source is told so."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Silenced:
+    """The source hears nothing."""
+
+
+Admission: TypeAlias = Admitted | Refused | Silenced
+
+
+class Gatekeeper(Protocol):
+    """Decides who may send us requests outside a dialog."""
+
+    def admit(self, request: Request, flow: Flow, now: float) -> Admission:
+        """Judge a request by its source and its credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserAgentOptions:
+    """What can be set."""
+
+    timers: TimerValues = field(default_factory=TimerValues)
+    limits: Limits = field(default_factory=Limits)
+    session_timer: SessionTimerPolicy = field(default_factory=SessionTimerPolicy)
+    product: str = "Switchhook"
+    busy_retry_s: int = 5
+    """Retry-After of the 503 that a full transaction table gives."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counts since the start."""
+
+    requests: int = 0
+    responses: int = 0
+    malformed: int = 0
+    silenced: int = 0
+    refused: int = 0
+    overloaded: int = 0
+
+
+class UserAgent:
+    """A machine: `receive` messages, call the session methods, `take` the effects."""
+
+    def __init__(
+        self,
+        gatekeeper: Gatekeeper,
+        advertise: Callable[[Flow], tuple[str, int]],
+        entropy: Callable[[int], bytes],
+        options: UserAgentOptions = UserAgentOptions(),  # noqa: B008 - immutable
+    ) -> None:
+        self.options = options
+        self.figures = Figures()
+        self._gatekeeper = gatekeeper
+        self._entropy = entropy
+        self._tag_key = entropy(16)
+        self.layer = TransactionLayer(options.timers, entropy, advertise, options.limits)
+        self._sessions: dict[DialogKey, InviteSession] = {}
+        self._ringing: dict[ServerExchange, InviteSession] = {}
+        self._timetable: Timetable[InviteSession] = Timetable()
+        self._core = SessionCore(
+            layer=self.layer,
+            entropy=entropy,
+            emit=self._emit,
+            advertise=advertise,
+            forget=self._forget,
+            reschedule=self._reschedule,
+            timer_policy=options.session_timer,
+            product=options.product,
+        )
+        self._effects: list[UserAgentEffect] = []
+
+    # -- machine
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` is due."""
+        due = [at for at in (self.layer.deadline, self._timetable.deadline) if at is not None]
+        return min(due, default=None)
+
+    def tick(self, now: float) -> None:
+        """The deadline passed."""
+        self.layer.tick(now)
+        for session in self._timetable.pop_due(now):
+            session.tick(now)
+            self._reschedule(session)
+
+    def take(self) -> list[UserAgentEffect]:
+        """Effects so far, in order: what was sent, then what it meant."""
+        self._gather()
+        effects, self._effects = self._effects, []
+        return effects
+
+    @property
+    def sessions(self) -> int:
+        """How many dialogs are kept."""
+        return len(self._sessions)
+
+    # -- what comes in
+
+    def receive_bytes(self, data: bytes, flow: Flow, now: float) -> None:
+        """One datagram."""
+        try:
+            message = parse_message(data)
+        except MalformedMessage as error:
+            self.receive_malformed(error, flow, now)
+            return
+        self.receive(message, flow, now)
+
+    def receive(self, message: Request | Response, flow: Flow, now: float) -> None:
+        """One message."""
+        if isinstance(message, Response):
+            self.figures.responses += 1
+            self.layer.receive(message, now)
+            return
+        self.figures.requests += 1
+        message.mark_received((flow.host, flow.port))
+        try:
+            self._request(message, flow, now)
+        except RemoteProtocolError as error:
+            # An optional field that a decision needed cannot be read.
+            self._answer_statelessly(message, flow, refusal(message, error.status_hint, error.reason))
+
+    def receive_malformed(self, error: MalformedMessage, flow: Flow, now: float) -> None:
+        """A message that cannot be taken; an admitted source is told why."""
+        self.figures.malformed += 1
+        partial = error.partial
+        if partial is None or not isinstance(self._admission(partial, flow, now), Admitted):
+            return
+        try:
+            partial.mark_received((flow.host, flow.port))
+            self._answer_statelessly(partial, flow, partial.reply(error.status_hint, error.reason))
+        except RemoteProtocolError:
+            return
+
+    def flow_failed(self, flow: Flow, now: float) -> None:
+        """A connection is gone, or an address could not be reached."""
+        self.layer.flow_failed(flow, now)
+
+    # -- what the call decides
+
+    def ring(self, session: InviteSession, now: float) -> None:
+        """Send 180."""
+        session.ring(now)
+        self._reschedule(session)
+
+    def answer(self, session: InviteSession, local: LocalMedia, now: float) -> None:
+        """Send 200; `MediaAgreed` tells where sound goes."""
+        session.answer(local, now)
+        self._ringing.pop(session.invite, None)
+        self._reschedule(session)
+
+    def reject(self, session: InviteSession, status: int, retry_after_s: int | None, now: float) -> None:
+        """Refuse an unanswered call."""
+        session.reject(status, retry_after_s, now)
+        self._reschedule(session)
+
+    def hang_up(self, session: InviteSession, now: float) -> None:
+        """End the session."""
+        session.hang_up(now)
+        self._reschedule(session)
+
+    def fail(self, session: InviteSession, reason: str, detail: str, now: float) -> None:
+        """End an answered session because the line does not work (no media)."""
+        session.finish(reason, detail, now)
+        self._reschedule(session)
+
+    # -- requests
+
+    def _request(self, request: Request, flow: Flow, now: float) -> None:
+        known = self.layer.find_server(request)
+        if request.method == "ACK":
+            if known is None or not self.layer.acknowledge(known, now):
+                self._ack(request, now)
+            return
+        if known is not None:
+            self.layer.repeat(known, now)
+            return
+        if request.method == "CANCEL":
+            self._cancel(request, flow, now)
+            return
+        key = dialog_key(request)
+        session = self._sessions.get(key) if key else None
+        if session is not None:
+            if self.layer.has_room(flow, in_dialog=True):
+                session_requests.receive(session, self.layer.open_server(request, flow), now)
+                self._reschedule(session)
+            return
+        self._outside_dialog(request, flow, now)
+
+    def _ack(self, request: Request, now: float) -> None:
+        key = dialog_key(request)
+        session = self._sessions.get(key) if key else None
+        if session is not None:
+            session.acknowledged(request, now)
+            self._reschedule(session)
+
+    def _cancel(self, request: Request, flow: Flow, now: float) -> None:
+        invite = self.layer.find_invite(request)
+        if invite is None:
+            if isinstance(self._admission(request, flow, now), Admitted):
+                self._answer_statelessly(request, flow, request.reply(481))
+            return
+        if not self.layer.has_room(flow, in_dialog=True):
+            return
+        session = self._ringing.get(invite)
+        exchange = self.layer.open_server(request, flow)
+        # RFC 3261 §9.2: the To tags of both responses should be the same. A final answer already sent stands.
+        exchange.respond(request.reply(200, None, session.local_tag if session else self._tag_for(request)), now)
+        if session is not None:
+            session.cancelled(session_requests.peer_reason(request), now)
+            self._reschedule(session)
+
+    def _outside_dialog(self, request: Request, flow: Flow, now: float) -> None:
+        admission = self._admission(request, flow, now)
+        if isinstance(admission, Silenced):
+            return
+        if isinstance(admission, Refused):
+            self.figures.refused += 1
+            response = request.reply(admission.status)
+            for name, value in admission.headers:
+                response.headers.add(name, value)
+            self._answer_statelessly(request, flow, response)
+            return
+        if not self.layer.has_room(flow, in_dialog=False):
+            self.figures.overloaded += 1
+            response = request.reply(503)
+            response.headers.add("Retry-After", str(self.options.busy_retry_s))
+            self._answer_statelessly(request, flow, response)
+            return
+        merged = self.layer.merged(request)
+        exchange = self.layer.open_server(request, flow)
+        try:
+            self._judge(request, merged)
+            if request.method == "OPTIONS":
+                self._options(exchange, now)
+            else:
+                self._invite(exchange, admission, now)
+        except RemoteProtocolError as error:
+            response = refusal(request, error.status_hint, error.reason, self._new_tag())
+            if isinstance(error, IntervalTooSmall):
+                response.headers.add("Min-SE", str(self.options.session_timer.min_se_s))
+            exchange.respond(response, now)
+
+    def _judge(self, request: Request, merged: bool) -> None:
+        """The order of RFC 3261 §8.2: method, headers, then the method's own rules."""
+        method = request.method
+        if method in _IN_DIALOG_ONLY or (request.to.tag is not None and method in ALLOW):
+            raise RemoteProtocolError(481, "Call/Transaction Does Not Exist")
+        if method not in ALLOW:
+            raise RemoteProtocolError(*((405, "Method Not Allowed") if method in _KNOWN_METHODS else (501, "Not Implemented")))
+        if request.max_forwards == 0 and method == "INVITE":
+            # We carry calls on to other places, so that a call without hops left has come in a circle. OPTIONS ends here (§11.2).
+            raise RemoteProtocolError(483, "Too Many Hops")
+        if merged:
+            raise RemoteProtocolError(482, "Loop Detected")
+        if unknown_extensions(request):
+            raise RemoteProtocolError(420, "Bad Extension")
+
+    def _options(self, exchange: ServerExchange, now: float) -> None:
+        response = exchange.request.reply(200, None, self._new_tag())
+        describe(response)
+        response.headers.add("Accept", SDP)
+        response.headers.add("Server", self.options.product)
+        exchange.respond(response, now)
+
+    def _invite(self, exchange: ServerExchange, admission: Admitted, now: float) -> None:
+        request = exchange.request
+        if "replaces" in request.headers:
+            raise RemoteProtocolError(603, "Replacing a Call Is Not Offered")
+        SessionTimer(self.options.session_timer).check(request)
+        media = SessionMedia.of_invite(request)
+        dialog = Dialog.as_uas(request, self._new_tag(), exchange.flow)
+        session = InviteSession(self._core, exchange, dialog, media)
+        exchange.respond(request.reply(100), now)
+        self._sessions[dialog.key] = session
+        self._ringing[exchange] = session
+        self._emit(Invited(session, admission.trunk))
+        self._reschedule(session)
+
+    def _admission(self, request: Request, flow: Flow, now: float) -> Admission:
+        admission = self._gatekeeper.admit(request, flow, now)
+        if isinstance(admission, Silenced):
+            self.figures.silenced += 1
+        return admission
+
+    # -- small things
+
+    def _answer_statelessly(self, request: Request, flow: Flow, response: Response) -> None:
+        """RFC 3261 §8.2.7: no transaction; the To tag is the same for the same request."""
+        if request.method == "ACK":
+            return
+        tag = self._tag_for(request)
+        try:
+            tagged = request.to.tag is not None
+        except RemoteProtocolError:
+            tagged = True
+        if not tagged:
+            response.headers.set("To", f"{response.headers.get('To')};tag={tag}")
+        self.layer.send(bytes(response), reply_flow(request, flow))
+
+    def _tag_for(self, request: Request) -> str:
+        text = f"{request.via.branch}|{request.headers.get('Call-ID')}|{request.headers.get('From')}"
+        return blake2s(text.encode("utf-8", "surrogateescape"), key=self._tag_key, digest_size=8).hexdigest()
+
+    def _new_tag(self) -> str:
+        return self._entropy(8).hex()
+
+    def _emit(self, event: SessionEvent) -> None:
+        self._gather()
+        self._effects.append(event)
+
+    def _gather(self) -> None:
+        """Keep the order between messages and events."""
+        self._effects.extend(self.layer.take())
+
+    def _reschedule(self, session: InviteSession) -> None:
+        if self._sessions.get(session.dialog.key) is session:
+            self._timetable.set(session, session.deadline)
+
+    def _forget(self, session: InviteSession) -> None:
+        self._timetable.set(session, None)
+        self._ringing.pop(session.invite, None)
+        if self._sessions.get(session.dialog.key) is session:
+            del self._sessions[session.dialog.key]
+
+

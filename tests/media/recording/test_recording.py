@@ -1,0 +1,214 @@
+"""Recordings: what was heard is in the file, on its side, at its time, whatever happened to the process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from switchhook.domain.errors import RecordingError
+from switchhook.domain.model import CallId, Encoding
+from switchhook.domain.plan import RecordingSpec
+from switchhook.media import g711
+from switchhook.media.recording import encryption, spool
+from switchhook.media.recording.job import make_in_worker
+from switchhook.media.recording.recorder import CallRecorder, SpoolRecorders
+
+CALL = CallId("11111111-2222-3333-4444-555555555555")
+
+
+class Wrap:
+    """A server key for tests."""
+
+    def __init__(self) -> None:
+        self._key = AESGCM(b"k" * 32)
+
+    def wrap(self, key: bytes) -> bytes:
+        nonce = os.urandom(12)
+        return nonce + self._key.encrypt(nonce, key, None)
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        return self._key.decrypt(wrapped[:12], wrapped[12:], None)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+    def utc(self) -> datetime:
+        return datetime(2026, 3, 12, tzinfo=UTC)
+
+
+class Rig:
+    """Recorders on a folder, with jobs run in place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.keys = Wrap()
+        self.waiting: list[Coroutine[Any, Any, None]] = []
+
+        async def run(function: Callable[..., Any], *args: Any) -> Any:
+            return function(*args)
+
+        runner: Callable[..., Awaitable[Any]] = run
+        self.recorders = SpoolRecorders(folder / "spool", self.keys, self.clock, runner, self.waiting.append)
+
+    def open(self, spec: RecordingSpec, encoding: Encoding = Encoding.PCMU) -> CallRecorder:
+        recorder = self.recorders.open(CALL, spec, encoding, self.clock.utc())
+        for work in self.waiting:
+            asyncio.run(work)
+        return recorder
+
+    def make(self) -> Path:
+        self.recorders.writer.close()
+        folder = self.folder / "spool" / CALL
+        header = spool.read_header(folder)
+        data_key = self.keys.unwrap(bytes.fromhex(header.wrapped_data_key)) if header.sealed else b""
+        salt, wrapped = spool.read_file_key(folder) if header.sealed else (b"", b"")
+        made = make_in_worker(folder, self.folder / "done", data_key, self.keys.unwrap(wrapped) if wrapped else b"", salt)
+        return self.folder / "done" / made.name
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def tone(hz: float, samples: int, encoding: Encoding = Encoding.PCMU) -> bytes:
+    wave = np.sin(2 * np.pi * hz * np.arange(samples) / 8000) * 12000
+    return g711.encode(wave.astype("<i2").tobytes(), encoding)
+
+
+def play(rig: Rig, recorder: CallRecorder, seconds: float, encoding: Encoding = Encoding.PCMU) -> None:
+    """The caller at 440 Hz, the agent at 700 Hz, frame by frame."""
+    left, right = (tone(hz, int(seconds * 8000), encoding) for hz in (440, 700))
+    for position in range(0, int(seconds * 8000), 160):
+        rig.clock.time = position / 8000
+        recorder.received(left[position : position + 160], position)
+        recorder.sent(right[position : position + 160], position)
+
+
+def frequency(sound: np.ndarray[Any, Any], rate: int) -> float:
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+    return float(np.argmax(spectrum) * rate / len(sound))
+
+
+def check_sound(path: Path, seconds: float) -> None:
+    sound, rate = soundfile.read(path)
+    assert sound.shape[1] == 2
+    assert abs(len(sound) / rate - seconds) < 0.15
+    assert abs(frequency(sound[:, 0], rate) - 440) < 3
+    assert abs(frequency(sound[:, 1], rate) - 700) < 3
+
+
+@pytest.mark.parametrize("kind", ["opus", "mp3", "wav"])
+@pytest.mark.parametrize("encoding", [Encoding.PCMU, Encoding.PCMA])
+def test_both_sides_are_in_the_file(rig: Rig, kind: str, encoding: Encoding) -> None:
+    recorder = rig.open(RecordingSpec(kind), encoding)
+    play(rig, recorder, 3.5, encoding)
+    recorder.stop()
+    check_sound(rig.make(), 3.5)
+
+
+@pytest.mark.parametrize("kind", ["opus", "wav"])
+def test_encrypted_recording_opens_with_its_password_only(rig: Rig, kind: str, tmp_path: Path) -> None:
+    recorder = rig.open(RecordingSpec(kind, "open sesame"))
+    play(rig, recorder, 2.5)
+    recorder.stop()
+    path = rig.make()
+    assert path.name == f"{CALL}.{kind}.enc"
+    plain = tmp_path / f"plain.{kind}"
+    plain.write_bytes(encryption.decrypt(path.read_bytes(), "open sesame"))
+    check_sound(plain, 2.5)
+    with pytest.raises(RecordingError, match="password is wrong"):
+        encryption.decrypt(path.read_bytes(), "open sesam")
+    with pytest.raises(RecordingError, match="too short"):
+        encryption.decrypt(b"short", "open sesame")
+
+
+def test_neither_password_nor_sound_lies_plain_on_the_disk(rig: Rig, tmp_path: Path) -> None:
+    recorder = rig.open(RecordingSpec("wav", "open sesame"))
+    play(rig, recorder, 2.0)
+    recorder.stop()
+    rig.make()
+    piece = tone(440, 400)
+    for file in [file for file in tmp_path.rglob("*") if file.is_file()]:
+        content = file.read_bytes()
+        assert b"open sesame" not in content, file
+        assert piece not in content, file
+
+
+@pytest.mark.parametrize("password", [None, "secret"])
+def test_killed_process_leaves_all_but_the_last_seconds(rig: Rig, password: str | None, tmp_path: Path) -> None:
+    recorder = rig.open(RecordingSpec("wav", password))
+    play(rig, recorder, 6.0)
+    # No stop: the process is gone. What was handed to the writer is what the disk has.
+    path = rig.make()
+    if password:
+        plain = tmp_path / "plain.wav"
+        plain.write_bytes(encryption.decrypt(path.read_bytes(), password))
+        path = plain
+    check_sound(path, 4.0)
+
+
+def test_sound_that_arrives_late_or_out_of_order_is_put_in_its_place(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    sound = tone(440, 16_000)
+    frames = [(position, sound[position : position + 160]) for position in range(0, 16_000, 160)]
+    frames[30], frames[45] = frames[45], frames[30]
+    for position, frame in frames:
+        rig.clock.time = position / 8000
+        recorder.received(frame, position)
+    recorder.stop()
+    samples, _ = soundfile.read(rig.make(), dtype="int16")
+    expected = np.frombuffer(g711.decode(sound, Encoding.PCMU), "<i2")
+    assert np.array_equal(samples[:, 0], expected)
+    assert not samples[:, 1].any()
+
+
+def test_a_pause_is_silence_and_costs_no_disk(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 1.0)
+    rig.clock.time = 600.0
+    recorder.received(tone(440, 160), 600 * 8000)
+    recorder.stop()
+    path = rig.make()
+    blocks = (rig.folder / "spool" / CALL / "audio").stat().st_blocks * 512
+    assert blocks < 200_000
+    samples, rate = soundfile.read(path)
+    assert len(samples) == 600 * rate + 160
+    assert np.abs(samples[2 * rate : 599 * rate]).max() < 0.001
+
+
+def test_a_timestamp_that_jumps_by_hours_is_not_believed(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 1.0)
+    recorder.received(tone(440, 160), 1 << 31)
+    recorder.stop()
+    check_sound(rig.make(), 1.0)
+
+
+def test_changed_spool_is_refused(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav", "secret"))
+    play(rig, recorder, 4.0)
+    recorder.stop()
+    rig.recorders.writer.close()
+    audio = rig.folder / "spool" / CALL / "audio"
+    content = bytearray(audio.read_bytes())
+    content[100] ^= 1
+    audio.write_bytes(content)
+    with pytest.raises(RecordingError, match="second 0"):
+        rig.make()
+    assert not list((rig.folder / "done").glob("*.enc"))
