@@ -172,6 +172,7 @@ class House(asyncio.DatagramProtocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._due: list[tuple[float, int, Bridge]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
         self._connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -227,10 +228,12 @@ class House(asyncio.DatagramProtocol):
             self._arm()
 
     def _arm(self) -> None:
-        if self._due and (self._timer is None or self._timer.when() > self._due[0][0]):
+        # uvloop gives a plain handle without a time for what is due at once, so the time is kept here.
+        if self._due and (self._timer is None or self._armed_for > self._due[0][0]):
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self.loop.call_at(self._due[0][0], self._tick)
+            self._armed_for = self._due[0][0]
+            self._timer = self.loop.call_at(self._armed_for, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

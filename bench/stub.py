@@ -325,6 +325,7 @@ async def _serve(pipe: Connection) -> None:
         elif message["do"] == "state":
             pipe.send({"sessions": notes.sessions, "ends": len(notes.ends)})
         else:
+            os.set_blocking(pipe.fileno(), True)  # the loop made it non-blocking, and this message is long
             pipe.send(notes.record())
             finished.set()
 

@@ -398,3 +398,15 @@ async def test_cancellation_passes_through(egress: Egress) -> None:
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
+
+
+async def test_a_target_that_speaks_no_tls_is_unreachable(egress: Egress) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    async with raw_server(plain) as port:
+        failure = await egress.send(request(f"https://127.0.0.1:{port}/canary"))
+    assert isinstance(failure, HttpFailure)
+    assert (failure.reason, "TLS failed" in failure.detail, "canary" in failure.detail) == ("unreachable", True, False)

@@ -235,7 +235,7 @@ class FakeRecorders:
         self.open_now = 0
         self.opened = 0
 
-    def open(self, call_id: CallId, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
+    def open(self, call_id: CallId, account: str, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
         self.open_now += 1
         self.opened += 1
         return self

@@ -18,7 +18,7 @@ from switchhook.domain.model import ToolCall, Utterance
 class OpenModel:
     """Open the WebSocket to the model; `model_opened` or `model_lost` must follow."""
 
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
 
 

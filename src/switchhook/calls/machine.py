@@ -229,7 +229,7 @@ class CallMachine:
         self._perform(self._flow.next(), now)
 
     def _refuse(self, refusal: Refusal, now: float) -> None:
-        self._decide(Verdict(refusal.ending, refusal.reason))
+        self._decide(Verdict(refusal.ending, refusal.reason, refusal.message))
         self.stage = Stage.ENDING
         self._deadlines["hang-up"] = now + self._limits.hang_up_s
         self._effects.append(RejectLeg(refusal.status, refusal.retry_after_s))

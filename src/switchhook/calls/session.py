@@ -242,11 +242,15 @@ class CallSession:
         plan = self._machine.plan
         assert plan is not None  # only a plan answers
         self._journal = self._parts.book.open(self.attempt, plan)
+        for note in plan.notes:
+            self._write_log(note)
         self._leg.answer()
         if plan.recording is not None:
             clock = self._parts.clock
             try:
-                self._recorder = self._parts.recorders.open(self.attempt.call_id, plan.recording, self._leg.encoding, clock.utc())
+                self._recorder = self._parts.recorders.open(
+                    self.attempt.call_id, plan.number.account, plan.recording, self._leg.encoding, clock.utc()
+                )
             except (SwitchhookError, OSError) as error:
                 # A full disk must not cost the caller the call.
                 log.error("recording could not be opened", extra={"error": str(error)})

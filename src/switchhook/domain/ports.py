@@ -94,10 +94,17 @@ class FrameTap(Protocol):
 class Leg(Protocol):
     """One line to one party. Methods never block and never raise for a line that is gone."""
 
-    encoding: Encoding
-    """G.711 flavour on the line, fixed once `answer` was called."""
-    playout: Playout
-    encrypted: bool
+    @property
+    def encoding(self) -> Encoding:
+        """G.711 flavour on the line, fixed once `answer` was called."""
+
+    @property
+    def playout(self) -> Playout:
+        """What the party hears; a line may lease its ports when it is first asked for."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether signalling and sound are encrypted on the line."""
 
     def subscribe(self, on_event: Callable[[LegEvent], None]) -> None:
         """Name the one receiver of this leg's events."""
@@ -177,7 +184,7 @@ class Recorder(FrameTap, Protocol):
 class Recorders(Protocol):
     """Opens recordings."""
 
-    def open(self, call_id: CallId, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
+    def open(self, call_id: CallId, account: str, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
         """Begin to spool a two-channel recording (caller left)."""
 
 

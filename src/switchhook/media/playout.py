@@ -149,7 +149,7 @@ class Playout:
     @property
     def idle(self) -> bool:
         """True when nothing is queued or playing."""
-        return not self._talking
+        return self._air_at is None and not self._queued
 
     @property
     def queued_ms(self) -> int:
@@ -179,9 +179,10 @@ class Playout:
 
     def _assembled(self, now: float) -> bytes | None:
         """The frame across the edges of chunks; the end of the talkspurt when there is none."""
-        if self._queued < FRAME_BYTES and (not self._queued or not self._may_pad(now)):
+        if not self._frame_ready(now):
             self._end_frame()
-            return None
+            if not self._frame_ready(now):
+                return None
         pieces: list[bytes] = []
         shares: list[tuple[_Utterance, int, int]] = []
         filled = 0
@@ -201,8 +202,10 @@ class Playout:
         pieces.append(self._silence * (FRAME_BYTES - filled))
         return b"".join(pieces)
 
-    def _may_pad(self, now: float) -> bool:
-        """Whether a last partial frame goes out as it is."""
+    def _frame_ready(self, now: float) -> bool:
+        """Whether a whole frame is queued, or a last partial one that need not wait."""
+        if self._queued >= FRAME_BYTES or not self._queued:
+            return self._queued > 0
         last = self._chunks[-1][1] if self._chunks else self._utterance
         # Half a millisecond of grace: deadlines are met on a grid of 20 ms frames.
         return last.finished or now - self._changed_at >= PARTIAL_WAIT_S - 0.0005
@@ -211,10 +214,11 @@ class Playout:
         """The frame in the air has been heard; with nothing queued, so has the talkspurt."""
         self._air_at = self._air_utterance = self._air_shares = None
         if self._talking and not self._queued:
-            self._talking = False
             self._chunk, self._offset, self._utterance = b"", 0, _NOBODY
             if self.on_drained is not None:
                 self.on_drained()
+            # What was queued meanwhile goes out on this very beat, so that on_talk is not called for it.
+            self._talking = self._queued > 0
 
     def _heard_bytes(self, utterance: _Utterance, now: float) -> int:
         """Bytes of the utterance heard by now: what was sent, without the part of the frame in the air that is still to come."""

@@ -38,12 +38,9 @@ def upgrade(connection: Connection) -> None:
 
 async def _migrate(url: str) -> None:
     database = Database(url)
-    connection = await database.connect()
     try:
-        await connection.run_sync(upgrade)
-        await connection.commit()
+        await database.transact(upgrade)
     finally:
-        await connection.close()
         await database.close()
 
 

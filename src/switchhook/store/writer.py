@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from switchhook.domain.errors import StoreUnavailable
 from switchhook.store.database import Database, passes
@@ -46,7 +45,6 @@ class Writer:
 
     def __init__(self, database: Database, queue_units: int = QUEUE_UNITS) -> None:
         self._database = database
-        self._connection: AsyncConnection | None = None
         self._jobs: list[_Job] = []
         self._due = 0.0
         self._room = asyncio.Semaphore(queue_units)
@@ -54,6 +52,7 @@ class Writer:
         self._closing_at: float | None = None
         self._over = False
         self._stopped = asyncio.Event()
+        self._stopped.set()
         self.commits = 0
         """Transactions so far."""
         self.units = 0
@@ -85,6 +84,7 @@ class Writer:
 
     async def run(self) -> None:
         """Commit until `close`."""
+        self._stopped.clear()
         try:
             while await self._something_due():
                 batch, self._jobs = self._jobs[:BATCH_UNITS], self._jobs[BATCH_UNITS:]
@@ -93,11 +93,10 @@ class Writer:
             self._over = True
             for job in self._jobs:
                 _fail(job, StoreUnavailable("the database is closed"))
-            await self._drop_connection()
             self._stopped.set()
 
     async def close(self) -> None:
-        """Commit what was submitted, then let `run` return."""
+        """Commit what was submitted, then let `run` return; at once when it does not run."""
         self._closing_at = asyncio.get_running_loop().time()
         self._wake.set()
         await self._stopped.wait()
@@ -138,20 +137,14 @@ class Writer:
         """One transaction; tried again while the database is away."""
 
         def work(connection: Connection) -> list[Any]:
-            results = [unit(connection) for unit in units]
-            connection.commit()
-            return results
+            return [unit(connection) for unit in units]
 
         pause = RETRY_FIRST_S
         while True:
             try:
-                connection = self._connection or await self._database.connect()
-                self._connection = connection
-                results = await connection.run_sync(work)
-            except BaseException as error:
-                away = passes(error)
-                await self._undo(keep=not away and isinstance(error, Exception))
-                if not away:
+                results = await self._database.transact(work)
+            except Exception as error:
+                if not passes(error):
                     raise
                 if self._past_closing():
                     raise StoreUnavailable("the database cannot be reached") from error
@@ -165,21 +158,6 @@ class Writer:
 
     def _past_closing(self) -> bool:
         return self._closing_at is not None and asyncio.get_running_loop().time() - self._closing_at > CLOSING_S
-
-    async def _undo(self, keep: bool) -> None:
-        if keep and self._connection is not None:
-            await self._connection.rollback()
-        else:
-            await self._drop_connection()
-
-    async def _drop_connection(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                await connection.close()
-            except Exception:
-                # A connection to a database that is gone may fail to say goodbye.
-                logger.debug("closing the connection failed", exc_info=True)
 
 
 def _fail(job: _Job, error: Exception) -> None:

@@ -6,11 +6,9 @@ timestamp. Sound that comes in goes to the listener straight from the socket.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import TypeAlias
 
 from switchhook.domain.model import Encoding
@@ -19,13 +17,12 @@ from switchhook.media import g711, tones
 from switchhook.media.concealment import conceal
 from switchhook.media.playout import FRAME_BYTES, Playout
 from switchhook.telephony.pacer import FRAME_TICKS, TICKS_PER_S, Pacer
-from switchhook.telephony.rtp_ports import RtpPorts, disconnect
+from switchhook.telephony.rtp_path import DATAGRAM_BYTES, Address, RtpPath
+from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.dtmf import DigitFilter, DtmfSender
 from switchhook.telephony.wire.receive import Receiver
 from switchhook.telephony.wire.rtcp import Reporter, SenderInfo, ntp_time
-
-Address: TypeAlias = tuple[str, int]
 
 MEDIA_TIMEOUT_S = 30.0
 _HOLD_S = 0.040
@@ -33,9 +30,7 @@ _HOLD_S = 0.040
 _QUIET_S = 0.100
 """A peer that sends nothing for so long suppresses silence: the listener hears silence in its place."""
 _MAX_FILL_SAMPLES = 8_000
-_STRANGER_PACKETS = 5
-"""So many packets in a row from an address that was not signalled, and none from the one that was, make the stream follow it."""
-_DATAGRAM_BYTES = 2_048
+_MAX_TONE_BYTES = 10 * g711.RATE_HZ
 _TICK_S = 1 / TICKS_PER_S
 _SAMPLES_PER_TICK = g711.RATE_HZ // TICKS_PER_S
 
@@ -85,7 +80,6 @@ class RtpStream:
     """The media of one leg. Make it on the loop; it leases its ports at once. Raises PortsExhausted."""
 
     __slots__ = (
-        "_candidate",
         "_chore_tick",
         "_clock",
         "_closed",
@@ -95,8 +89,6 @@ class RtpStream:
         "_filled_to_s",
         "_last_payload",
         "_lease",
-        "_locked",
-        "_loop",
         "_media",
         "_media_timeout_s",
         "_on_audio",
@@ -105,20 +97,17 @@ class RtpStream:
         "_outbound_table",
         "_pacer",
         "_packets_out",
+        "_path",
         "_plain_in",
         "_plain_out",
         "_ports",
         "_random",
         "_receive",
         "_receiver",
-        "_remote",
-        "_remote_rtcp",
         "_reporter",
         "_second",
-        "_send",
         "_sequence",
         "_silence",
-        "_socket",
         "_spurting",
         "_ssrc",
         "_tables",
@@ -143,11 +132,9 @@ class RtpStream:
         self._ports = ports
         self._pacer = pacer
         self._clock = pacer.clock
-        self._loop = asyncio.get_running_loop()
         self._media_timeout_s = media_timeout_s
         self._lease = ports.lease()
         self.local_port = self._lease.port
-        self._socket = self._lease.rtp
         self.encoding = Encoding.PCMU
         """The leg's encoding, fixed by the first `configure`."""
         self.playout = Playout(self.encoding, on_talk=self._talk, on_drained=self._drained)
@@ -168,14 +155,11 @@ class RtpStream:
         self._digits_out = DtmfSender()
         self._digit_filter = DigitFilter()
         self._tone = b""
-        self._remote: Address | None = None
-        self._remote_rtcp: Address | None = None
-        self._candidate: tuple[Address, list[bytes]] | None = None
-        self._send: Callable[[bytes], object] = self._send_unlocked
-        self._receive = self._socket.recv
+        self._path = RtpPath(self._lease, self._readable, self._packet, self._peer_report)
+        self._receive = self._path.receive
         self._packets_out = self._second = self._event_tick = self._chore_tick = 0
         self._filled_to_s = self._waits_since_s = 0.0
-        self._plain_in = self._plain_out = self._spurting = self._locked = self._timed_out = self._closed = False
+        self._plain_in = self._plain_out = self._spurting = self._timed_out = self._closed = False
         self._tick = self._origin_tick = pacer.tick()
         self._receiver = Receiver(self._tick * _TICK_S, _HOLD_S)
         self._reporter = Reporter(self._ssrc, self._tick * _TICK_S, self._random)
@@ -210,7 +194,9 @@ class RtpStream:
         self._outbound_table = g711.translation(self.encoding, media.encoding)
         self._silence = media.encoding.silence * FRAME_BYTES
         if before is None or before.remote != media.remote:
-            self._unlock(media)
+            self._path.point(media.remote, media.remote_rtcp)
+            self._receiver.reset()
+            self._off_path(b"", self._clock())
         if before is None or not before.receive:
             self._waits_since_s = self._clock()
         self._set_plain()
@@ -226,9 +212,11 @@ class RtpStream:
     def send_digit(self, digit: str, duration_ms: int = 160) -> None:
         """Play a digit: as a telephone event, or as tones where the peer takes no events. Queued sound waits meanwhile.
 
-        Raises ValueError for what is no digit.
+        Raises ValueError for what is no digit, or when too many wait.
         """
         if self._media is not None and self._media.dtmf_payload_type is None:
+            if len(self._tone) > _MAX_TONE_BYTES:
+                raise ValueError("ten seconds of digits wait already")
             self._tone += tones.dtmf(digit, duration_ms, self.encoding) + tones.silence(60, self.encoding)
         else:
             self._digits_out.send(digit, duration_ms)
@@ -242,7 +230,7 @@ class RtpStream:
     @property
     def remote(self) -> Address | None:
         """Where sound goes: the signalled address, or the one the peer's packets come from."""
-        return self._remote
+        return self._path.remote
 
     @property
     def stats(self) -> RtpStats:
@@ -270,8 +258,7 @@ class RtpStream:
         if self._media is not None:
             self._report(self._clock(), goodbye=True)
             self._pacer.leave(self, self._tick)
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_reader(self._lease.rtcp.fileno())
+            self._path.close()
         self._ports.release(self._lease)
 
     # Sound out
@@ -315,7 +302,7 @@ class RtpStream:
         self._packets_out += 1
         timestamp = (self._timestamp_offset + tick * _SAMPLES_PER_TICK) & 0xFFFFFFFF
         try:
-            self._send(rtp.HEADER.pack(rtp.PLAIN, second, sequence, timestamp, self._ssrc) + payload)
+            self._path.send(rtp.HEADER.pack(rtp.PLAIN, second, sequence, timestamp, self._ssrc) + payload)
         except OSError:  # a full buffer, or an ICMP error that an earlier packet met: the next frame is as good
             return
 
@@ -354,9 +341,11 @@ class RtpStream:
     def _beat_now(self) -> None:
         # One frame has one timestamp: a second frame within the same millisecond belongs to the next.
         self._emit(max(self._pacer.tick(), self._tick + 1))
-        self._pacer.join(self, self._tick)
+        if not self._closed:
+            self._pacer.join(self, self._tick)
 
     def _drained(self) -> None:
+        self._spurting = False
         self._tell(PlayoutDrained())
 
     # Sound in
@@ -364,7 +353,7 @@ class RtpStream:
     def _readable(self) -> None:
         """One datagram of the locked peer. The loop calls again while there are more, in turn with the other streams."""
         try:
-            packet = self._receive(_DATAGRAM_BYTES)
+            packet = self._receive(DATAGRAM_BYTES)
         except OSError:  # nothing after all, or an ICMP error that a packet of ours met
             return
         now = self._clock()
@@ -379,6 +368,15 @@ class RtpStream:
             self._on_audio(payload, now)  # type: ignore[misc]  # _plain_in says that it is there
         else:
             self._hear(payload, self._second, receiver.position, now)
+
+    def _packet(self, packet: bytes) -> None:
+        """A datagram that led the path to its peer."""
+        self._set_plain()
+        now = self._clock()
+        payload = self._receiver.push(packet, now)
+        if payload is not None:
+            self._hear(payload, self._second, self._receiver.position, now)
+        self._off_path(packet, now)
 
     def _off_path(self, packet: bytes, now: float) -> None:
         """What the last packet brought, when it was not just the next sound."""
@@ -395,7 +393,7 @@ class RtpStream:
         if receiver.deadline is not None:
             self._chore_tick = 0
         if rtp.is_rtcp(packet):
-            self._reporter.receive(packet, now)
+            self._peer_report(packet)
 
     def _hear(self, payload: bytes, payload_type: int, position: int, now: float) -> None:
         """Sound of any agreed type, in order."""
@@ -416,7 +414,7 @@ class RtpStream:
     def _fill(self, now: float) -> None:
         """The peer sends nothing because it has nothing to say: the listener hears silence, for the end of a turn is silence."""
         receiver = self._receiver
-        if self._locked:  # After a stall of the loop packets may be waiting: they are what there is to hear.
+        if self._path.locked:  # After a stall of the loop packets may be waiting: they are what there is to hear.
             arrived_at = receiver.arrived_at
             self._readable()
             if receiver.arrived_at != arrived_at:
@@ -429,71 +427,6 @@ class RtpStream:
         if self._on_audio is not None and self._media is not None and self._media.receive:
             self._on_audio(self.encoding.silence * min(frames * FRAME_BYTES, _MAX_FILL_SAMPLES), now)
 
-    # Where the peer is
-
-    def _probe(self) -> None:
-        """One datagram while the stream is not locked: find out whose it is (symmetric RTP, RFC 4961)."""
-        try:
-            packet, source = self._socket.recvfrom(_DATAGRAM_BYTES)
-        except OSError:
-            return
-        parsed = rtp.parse(packet)
-        if parsed is None or rtp.is_rtcp(packet) or self._media is None:
-            return
-        address = (str(source[0]), int(source[1]))
-        signalled = self._media.remote
-        if signalled is not None and address[0] == signalled[0]:
-            self._lock(address, source, [packet])
-            return
-        if self._candidate is None or self._candidate[0] != address:
-            self._candidate = (address, [])
-        packets = self._candidate[1]
-        packets.append(packet)
-        if len(packets) >= _STRANGER_PACKETS:
-            self._lock(address, source, packets)
-
-    def _lock(self, address: Address, source: tuple[object, ...], packets: list[bytes]) -> None:
-        """Follow this source alone from here on; the kernel drops what others send."""
-        try:
-            self._socket.connect(source)
-        except OSError:  # unreachable: it cannot be the peer
-            return
-        self._locked = True
-        self._candidate = None
-        media = self._media
-        self._remote = address
-        if media is not None and (media.remote_rtcp is None or media.remote is None or media.remote[0] != address[0]):
-            self._remote_rtcp = (address[0], address[1] + 1)
-        self._send = self._socket.send
-        self._loop.add_reader(self._socket.fileno(), self._readable)
-        self._set_plain()
-        now = self._clock()
-        for packet in packets:
-            payload = self._receiver.push(packet, now)
-            if payload is not None:
-                self._hear(payload, self._second, self._receiver.position, now)
-            else:
-                self._off_path(packet, now)
-
-    def _unlock(self, media: RtpMedia) -> None:
-        """Send where signalling says and listen to everyone until the peer has shown its address."""
-        if self._locked:
-            disconnect(self._socket)
-            self._locked = False
-        self._receiver.reset()
-        self._off_path(b"", self._clock())
-        self._candidate = None
-        self._remote = media.remote if media.remote is not None and _is_address(media.remote[0]) else None
-        self._remote_rtcp = media.remote_rtcp
-        if self._remote is not None and media.remote_rtcp is None:
-            self._remote_rtcp = (self._remote[0], self._remote[1] + 1)
-        self._send = self._send_unlocked
-        self._loop.add_reader(self._socket.fileno(), self._probe)
-
-    def _send_unlocked(self, packet: bytes) -> None:
-        if self._remote is not None:
-            self._socket.sendto(packet, self._remote)
-
     # The rest
 
     def _start(self, media: RtpMedia) -> None:
@@ -505,12 +438,10 @@ class RtpStream:
         self._receiver = Receiver(tick * _TICK_S, _HOLD_S)
         self._reporter = Reporter(self._ssrc, tick * _TICK_S, self._random)
         self._chore_tick = tick + TICKS_PER_S
-        for early in (self._socket, self._lease.rtcp):
-            _drain(early.recv)
-        self._loop.add_reader(self._lease.rtcp.fileno(), self._rtcp_readable)
+        self._path.open()
 
     def _can_send(self, media: RtpMedia) -> bool:
-        return media.send and self._remote is not None
+        return media.send and self._path.remote is not None
 
     def _set_plain(self) -> None:
         """Decide whether the short paths will do: nothing to translate, hold, or play but the playout."""
@@ -546,35 +477,8 @@ class RtpStream:
         timestamp = int(self._timestamp_offset + now * g711.RATE_HZ)
         sender = SenderInfo(ntp_time(now), timestamp, self._packets_out, self._packets_out * FRAME_BYTES)
         packet = self._reporter.report(now, sender, self._receiver.reception, goodbye)
-        if self._remote_rtcp is None:
-            return
-        try:
-            self._lease.rtcp.sendto(packet, self._remote_rtcp)
-        except OSError:  # the peer may have no RTCP port: reports are a courtesy
-            return
+        self._path.send_report(packet)
 
-    def _rtcp_readable(self) -> None:
-        try:
-            packet, source = self._lease.rtcp.recvfrom(_DATAGRAM_BYTES)
-        except OSError:
-            return
-        if self._remote is not None and source[0] == self._remote[0]:
-            self._reporter.receive(packet, self._clock())
-
-
-def _drain(receive: Callable[[int], bytes]) -> None:
-    """Throw away what waits in a socket, within bounds."""
-    for _ in range(1_000):
-        try:
-            receive(_DATAGRAM_BYTES)
-        except OSError:
-            return
-
-
-def _is_address(host: str) -> bool:
-    """Whether the host is an IP address: a name would make the socket ask the resolver, and wait."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    def _peer_report(self, packet: bytes) -> None:
+        self._waits_since_s = now = self._clock()  # a party that only reports is there
+        self._reporter.receive(packet, now)

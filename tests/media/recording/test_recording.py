@@ -63,10 +63,11 @@ class Rig:
             return function(*args)
 
         runner: Callable[..., Awaitable[Any]] = run
-        self.recorders = SpoolRecorders(folder / "spool", self.keys, self.clock, runner, self.waiting.append)
+        self.sealed: list[CallId] = []
+        self.recorders = SpoolRecorders(folder / "spool", self.keys, self.clock, runner, self.waiting.append, self.sealed.append)
 
     def open(self, spec: RecordingSpec, encoding: Encoding = Encoding.PCMU) -> CallRecorder:
-        recorder = self.recorders.open(CALL, spec, encoding, self.clock.utc())
+        recorder = self.recorders.open(CALL, "acme", spec, encoding, self.clock.utc())
         for work in self.waiting:
             asyncio.run(work)
         return recorder
@@ -119,7 +120,9 @@ def test_both_sides_are_in_the_file(rig: Rig, kind: str, encoding: Encoding) -> 
     recorder = rig.open(RecordingSpec(kind), encoding)
     play(rig, recorder, 3.5, encoding)
     recorder.stop()
+    recorder.stop()
     check_sound(rig.make(), 3.5)
+    assert rig.sealed == [CALL]
 
 
 @pytest.mark.parametrize("kind", ["opus", "wav"])

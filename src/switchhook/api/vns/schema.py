@@ -61,7 +61,7 @@ def _zone(name: str) -> str:
     if name != "UTC":
         try:
             ZoneInfo(name)
-        except (ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError) as error:  # an unknown zone is a KeyError
             raise ValueError("is no time zone that this machine knows") from error
     return name
 

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class MadeFile:
-    """A finished recording."""
-
-    name: str
-    size_bytes: int
-    samples: int
-    encrypted: bool
-    salvaged: bool
+from switchhook.media.recording.spool import MadeFile
 
 
 def make_in_worker(folder: Path, target: Path, data_key: bytes, file_key: bytes, salt: bytes) -> MadeFile:

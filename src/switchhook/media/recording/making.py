@@ -16,8 +16,7 @@ from switchhook.domain.model import Encoding
 from switchhook.media import g711
 from switchhook.media.recording import spool
 from switchhook.media.recording.encryption import NONCE_BYTES, encrypt
-from switchhook.media.recording.job import MadeFile
-from switchhook.media.recording.spool import SAMPLES, SpoolHeader
+from switchhook.media.recording.spool import SAMPLES, MadeFile, SpoolHeader
 
 RATE_HZ = 8_000
 _FORMATS: dict[str, dict[str, Any]] = {

@@ -28,6 +28,8 @@ MOST_WAITING = 20_000
 """Records that may wait for the disk; past that the newest is dropped and counted, so that a dead disk costs no memory."""
 
 Job: TypeAlias = Callable[[], None]
+Sealed: TypeAlias = Callable[[CallId], None]
+"""Told, on the writing thread, that a spool is complete."""
 
 
 class KeyWrap(Protocol):
@@ -76,7 +78,10 @@ class SpoolWriter:
 class CallRecorder:
     """One recording under way (the `Recorder` port). `received` and `sent` take G.711 at a position in samples since answer."""
 
-    def __init__(self, folder: Path, header: SpoolHeader, data_key: bytes, writer: SpoolWriter, clock: Clock) -> None:
+    def __init__(
+        self, folder: Path, header: SpoolHeader, data_key: bytes, writer: SpoolWriter, clock: Clock, on_sealed: Sealed
+    ) -> None:
+        self._on_sealed = on_sealed
         self._folder = folder
         self._header = header
         self._data_key = data_key
@@ -105,11 +110,12 @@ class CallRecorder:
         self._stopped = True
         for index in sorted(self._open):
             self._write(index)
-        fd, folder, samples = self._fd, self._folder, self._end
+        fd, folder, samples, on_sealed = self._fd, self._folder, self._end, self._on_sealed
 
         def finish() -> None:
             os.close(fd)
             spool.end(folder, samples)
+            on_sealed(CallId(folder.name))
 
         self._writer.put(finish)
 
@@ -157,7 +163,7 @@ def _write_at(fd: int, data: bytes, position: int) -> None:
 
 
 class SpoolRecorders:
-    """Opens recordings in a folder (the `Recorders` port).
+    """Opens recordings in a folder (the `Recorders` port); each gets a folder of its own there, named by its call.
 
     `run` runs a function in a worker process; `spawn` keeps a coroutine alive until it is done.
     """
@@ -169,20 +175,23 @@ class SpoolRecorders:
         clock: Clock,
         run: Callable[..., Awaitable[Any]],
         spawn: Callable[[Any], object],
+        on_sealed: Sealed,
     ) -> None:
         self._folder = folder
         self._keys = keys
         self._clock = clock
         self._run = run
         self._spawn = spawn
+        self._on_sealed = on_sealed
         self.writer = SpoolWriter()
 
-    def open(self, call_id: CallId, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> CallRecorder:
+    def open(self, call_id: CallId, account: str, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> CallRecorder:
         """Begin to spool. Raises OSError when the folder cannot be made."""
         sealed = spec.password is not None
         data_key = os.urandom(32) if sealed else b""
         header = SpoolHeader(
             call_id=call_id,
+            account=account,
             encoding=encoding.value,
             format=spec.format,
             started_at=started_at.isoformat(),
@@ -190,7 +199,7 @@ class SpoolRecorders:
             wrapped_data_key=self._keys.wrap(data_key).hex() if sealed else "",
         )
         folder = self._folder / call_id
-        recorder = CallRecorder(folder, header, data_key, self.writer, self._clock)
+        recorder = CallRecorder(folder, header, data_key, self.writer, self._clock, self._on_sealed)
         if spec.password is not None:
             self._spawn(self._keep_file_key(folder, spec.password))
         return recorder

@@ -30,12 +30,24 @@ class SpoolHeader:
     """What the maker of the file must know. Keys are hexadecimal and wrapped by the server key."""
 
     call_id: str
+    account: str
     encoding: str
     """Media type of the line's G.711 flavour."""
     format: str
     started_at: str
     sealed: bool = False
     wrapped_data_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """A finished recording."""
+
+    name: str
+    size_bytes: int
+    samples: int
+    encrypted: bool
+    salvaged: bool
 
 
 def create(folder: Path, header: SpoolHeader) -> int:

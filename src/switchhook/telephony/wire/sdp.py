@@ -12,6 +12,8 @@ MAX_MEDIA = 32
 
 _LINE = re.compile(r"([a-zA-Z])\s?=(.*)", re.DOTALL)
 _ADDRESS = re.compile(r"[0-9A-Za-z.:_\-%]+")
+_ORIGIN_NUMBER = re.compile(r"-?[0-9]{1,64}")
+"""Longer than 64 bits and negative too: nobody computes with them."""
 _SESSION_ORDER = "iuepbtrzk"
 _MEDIA_ORDER = "ibk"
 
@@ -46,6 +48,9 @@ class MediaDirection(Enum):
         return cls.RECVONLY if receives else cls.INACTIVE
 
 
+_DIRECTIONS = {direction.value: direction for direction in MediaDirection}
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """`o=`: who wrote the description, and its version (RFC 8866 §5.2)."""
@@ -62,8 +67,11 @@ class Origin:
         Raises:
             SdpError: not six words with two numbers.
         """
-        words = text.split()
-        if len(words) != 6 or not _is_number(words[1]) or not _is_number(words[2]):
+        # Read from the end: some write their product's name, blanks and all, as the user name.
+        words = text.rsplit(None, 5)
+        if len(words) < 6:
+            words = ["-", *words]
+        if len(words) != 6 or not _ORIGIN_NUMBER.fullmatch(words[1]) or not _ORIGIN_NUMBER.fullmatch(words[2]):
             raise SdpError("o= needs a user name, two numbers, a network type, an address type and an address")
         return cls(int(words[1]), int(words[2]), words[5], words[0])
 
@@ -175,7 +183,8 @@ class MediaDescription:
             except SdpError:
                 continue
             written[rtp_map.payload_type] = rtp_map
-        numbers = [int(number) for number in self.formats if _is_number(number)]
+        # Seven bits in the RTP header (RFC 3550 §5.1).
+        numbers = [int(number) for number in self.formats if _is_number(number) and int(number) < 128]
         return [written[number] for number in numbers if number in written]
 
     def fmtp(self, payload_type: int) -> str | None:
@@ -276,8 +285,8 @@ class SessionDescription:
         """Direction of a medium: its own attribute, the session's, or sendrecv (RFC 8866 §6.7)."""
         for attributes in (media.attributes, self.attributes):
             for attribute in attributes:
-                if attribute.value is None and attribute.name in MediaDirection._value2member_map_:
-                    return MediaDirection(attribute.name)
+                if attribute.value is None and attribute.name in _DIRECTIONS:
+                    return _DIRECTIONS[attribute.name]
         return MediaDirection.SENDRECV
 
     def with_media(self, at: int, media: MediaDescription) -> SessionDescription:

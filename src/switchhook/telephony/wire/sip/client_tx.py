@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from switchhook.telephony.wire.sip.message import Headers, Request, Response
+from switchhook.telephony.wire.sip.headers import Headers
+from switchhook.telephony.wire.sip.message import Request, Response
 from switchhook.telephony.wire.sip.timers import Timer, TimerValues
 from switchhook.telephony.wire.sip.transaction import (
     Event,
@@ -36,9 +37,7 @@ INVITE_CLIENT: Table = {
     (State.CALLING, Event.TRANSPORT_ERROR): Row(State.TERMINATED, (transport_lost,)),
     (State.CALLING, Event.PROVISIONAL): Row(State.PROCEEDING, (stop(Timer.A), stop(Timer.B), deliver)),
     (State.CALLING, Event.SUCCESS): Row(State.ACCEPTED, (stop(Timer.A), stop(Timer.B), deliver, start(Timer.M))),
-    (State.CALLING, Event.FAILURE): Row(
-        State.COMPLETED, (stop(Timer.A), stop(Timer.B), acknowledge, deliver, start(Timer.D))
-    ),
+    (State.CALLING, Event.FAILURE): Row(State.COMPLETED, (stop(Timer.A), stop(Timer.B), acknowledge, deliver, start(Timer.D))),
     (State.PROCEEDING, Event.PROVISIONAL): Row(State.PROCEEDING, (deliver,)),
     (State.PROCEEDING, Event.SUCCESS): Row(State.ACCEPTED, (deliver, start(Timer.M))),
     (State.PROCEEDING, Event.FAILURE): Row(State.COMPLETED, (acknowledge, deliver, start(Timer.D))),

@@ -155,5 +155,3 @@ def dialog_key(request: Request) -> DialogKey | None:
     """The dialog a request of the peer belongs to; None without a To tag."""
     tag = request.to.tag
     return None if tag is None else (request.call_id, tag, request.from_.tag or "")
-
-

@@ -16,7 +16,7 @@ from switchhook.telephony.wire.sip.grammar import format_host_port
 from switchhook.telephony.wire.sip.message import Message, Request, Response
 from switchhook.telephony.wire.sip.reliable_provisional import ReliableProvisional
 from switchhook.telephony.wire.sip.session_core import SDP, SessionCore, describe, refusal
-from switchhook.telephony.wire.sip.session_events import Answered, DigitReported, Ended, MediaAgreed
+from switchhook.telephony.wire.sip.session_events import Answered, DigitReported, Ended, MediaAgreed, SessionId
 from switchhook.telephony.wire.sip.session_media import SessionMedia
 from switchhook.telephony.wire.sip.session_refresh import SessionRefresh
 from switchhook.telephony.wire.sip.session_timer import Due, SessionTimer
@@ -51,9 +51,12 @@ class _Unacknowledged:
 class InviteSession:
     """One session as UAS. Methods that come too late do nothing."""
 
-    def __init__(self, core: SessionCore, exchange: ServerExchange, dialog: Dialog, media: SessionMedia) -> None:
+    def __init__(
+        self, core: SessionCore, number: SessionId, exchange: ServerExchange, dialog: Dialog, media: SessionMedia
+    ) -> None:
         request = exchange.request
         self.core = core
+        self.number = number
         self.invite = exchange
         self.dialog = dialog
         self.media = media
@@ -106,7 +109,7 @@ class InviteSession:
         self._stop_ringing()
         self.phase = Phase.ANSWERED
         self.succeed(self.invite, body, now)
-        self.core.emit(Answered(self))
+        self.core.emit(Answered(self.number))
         self._agree(agreed)
         return agreed
 
@@ -122,6 +125,14 @@ class InviteSession:
             self._end("hung-up")
         elif self.phase in (Phase.ANSWERED, Phase.CONFIRMED):
             self.finish("hung-up", "", now)
+
+    def fail(self, reason: str, detail: str, now: float) -> None:
+        """End it because the line does not work: no media, no RTP port."""
+        if self.phase is Phase.RINGING:
+            self._refuse(503, None, None, now)
+            self._end(reason, detail)
+        else:
+            self.finish(reason, detail, now)
 
     # -- what the peer sends (requests inside the dialog come through session_requests)
 
@@ -159,7 +170,7 @@ class InviteSession:
     def digit(self, digit: str, duration_ms: int | None) -> None:
         """A DTMF digit came by INFO."""
         if self.phase is not Phase.OVER:
-            self.core.emit(DigitReported(self, digit, duration_ms))
+            self.core.emit(DigitReported(self.number, digit, duration_ms))
 
     # -- what answers and the machine's own clock do
 
@@ -303,7 +314,7 @@ class InviteSession:
 
     def _agree(self, agreed: Negotiated | None) -> None:
         if agreed is not None and self.phase is not Phase.OVER:
-            self.core.emit(MediaAgreed(self, agreed))
+            self.core.emit(MediaAgreed(self.number, agreed))
 
     def _send_bye(self, now: float) -> None:
         self._bye_owed = False
@@ -318,9 +329,9 @@ class InviteSession:
         self.refresh.stop()
         if self.phase is not Phase.OVER:
             self.phase = Phase.OVER
-            self.core.emit(Ended(self, reason, detail))
+            self.core.emit(Ended(self.number, reason, detail))
         if not keep:
-            self.core.forget(self)
+            self.core.forget(self.number)
 
     # -- answers to requests of ours
 
@@ -329,13 +340,13 @@ class InviteSession:
         if exchange.request.method != "BYE":
             self.refresh.answered(exchange, response, now)
         elif response.status >= 200:
-            self.core.forget(self)
-        self.core.reschedule(self)
+            self.core.forget(self.number)
+        self.core.reschedule(self.number)
 
     def unanswered(self, exchange: ClientExchange, reason: str, now: float) -> None:
         """No answer will come to our BYE (timer F, or it could not be sent), or to a refresh."""
         if exchange.request.method != "BYE":
             self.refresh.unanswered(exchange, reason, now)
         else:
-            self.core.forget(self)
-        self.core.reschedule(self)
+            self.core.forget(self.number)
+        self.core.reschedule(self.number)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.message import Message, Request, Response
-from switchhook.telephony.wire.sip.session_events import SessionEvent
+from switchhook.telephony.wire.sip.session_events import SessionEvent, SessionId
 from switchhook.telephony.wire.sip.session_timer import SessionTimerPolicy
 from switchhook.telephony.wire.sip.transaction_layer import TransactionLayer
-
-if TYPE_CHECKING:
-    from switchhook.telephony.wire.sip.invite_session import InviteSession
 
 ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK")
 """The methods we take."""
@@ -30,8 +26,8 @@ class SessionCore:
     entropy: Callable[[int], bytes]
     emit: Callable[[SessionEvent], None]
     advertise: Callable[[Flow], tuple[str, int]]
-    forget: Callable[[InviteSession], None]
-    reschedule: Callable[[InviteSession], None]
+    forget: Callable[[SessionId], None]
+    reschedule: Callable[[SessionId], None]
     timer_policy: SessionTimerPolicy
     product: str
     """Our name in Server and User-Agent."""

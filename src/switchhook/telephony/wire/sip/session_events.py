@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import NewType, TypeAlias
 
 from switchhook.telephony.wire.offer_answer import Negotiated
-from switchhook.telephony.wire.sip.flow import Send
+from switchhook.telephony.wire.sip.flow import Flow, Send
+from switchhook.telephony.wire.sip.message import Request
 
-if TYPE_CHECKING:
-    from switchhook.telephony.wire.sip.invite_session import InviteSession
+SessionId = NewType("SessionId", int)
+"""Names a session of one user agent; never used again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invited:
     """A call came in and was admitted; 100 is sent. `ring`, `answer`, `reject` or `hang_up` decides on it."""
 
-    session: InviteSession
+    session: SessionId
+    request: Request
+    flow: Flow
     trunk: str | None
     """What the gatekeeper said about where it came from."""
+    encoding: str | None
+    """`PCMU` or `PCMA`, as an answer would agree on; None when the INVITE has no offer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The 200 is sent."""
 
-    session: InviteSession
+    session: SessionId
 
 
 @dataclass(frozen=True, slots=True)
 class MediaAgreed:
     """Offer and answer are complete, for the first time or again: where sound goes and how it is coded."""
 
-    session: InviteSession
+    session: SessionId
     media: Negotiated
 
 
@@ -40,7 +45,7 @@ class MediaAgreed:
 class DigitReported:
     """A DTMF digit came by INFO."""
 
-    session: InviteSession
+    session: SessionId
     digit: str
     duration_ms: int | None
 
@@ -49,7 +54,7 @@ class DigitReported:
 class Ended:
     """The session is over: once for each, whoever ended it."""
 
-    session: InviteSession
+    session: SessionId
     reason: str
     """The reasons of `domain.ports.LegEnded`."""
     detail: str = ""

@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from switchhook.telephony.wire.offer_answer import Negotiated
+from switchhook.telephony.wire.sip.dialog import Dialog
 from switchhook.telephony.wire.sip.errors import RemoteProtocolError
-from switchhook.telephony.wire.sip.message import Response
-from switchhook.telephony.wire.sip.transaction_layer import ClientExchange
-
-if TYPE_CHECKING:
-    from switchhook.telephony.wire.sip.invite_session import InviteSession
+from switchhook.telephony.wire.sip.message import Request, Response
+from switchhook.telephony.wire.sip.session_core import SessionCore
+from switchhook.telephony.wire.sip.session_media import SessionMedia
+from switchhook.telephony.wire.sip.session_timer import SessionTimer
+from switchhook.telephony.wire.sip.transaction_layer import Caller, ClientExchange
 
 _GONE = (408, 481)
 _GLARE_STEP_S = 0.01
 _GLARE_STEPS = 201
 
 
+class Refreshed(Caller, Protocol):
+    """The session that is kept alive."""
+
+    core: SessionCore
+    dialog: Dialog
+    media: SessionMedia
+    timer: SessionTimer
+
+    def dress_request(self, request: Request, body: bytes) -> None:
+        """Give a request its Contact, abilities and SDP."""
+
+    def agree(self, agreed: Negotiated | None) -> None:
+        """Offer and answer are complete again."""
+
+    def finish(self, reason: str, detail: str, now: float) -> None:
+        """End the session."""
+
+
 class SessionRefresh:
     """Sends refreshes of one session and judges their answers."""
 
-    def __init__(self, session: InviteSession, by_update: bool) -> None:
+    def __init__(self, session: Refreshed, by_update: bool) -> None:
         self._session = session
         self._by_update = by_update
         self._pending: ClientExchange | None = None

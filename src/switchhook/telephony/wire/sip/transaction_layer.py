@@ -86,7 +86,7 @@ class TransactionLayer:
         values: TimerValues,
         entropy: Callable[[int], bytes],
         advertise: Callable[[Flow], tuple[str, int]],
-        limits: Limits = Limits(),  # noqa: B008 - immutable
+        limits: Limits = Limits(),
     ) -> None:
         self.values = values
         self._entropy = entropy

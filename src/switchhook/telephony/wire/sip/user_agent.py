@@ -1,7 +1,7 @@
 """The SIP user agent: messages in, messages and session events out (RFC 3261 §8.2, §9.2, §12.2.2).
 
-Before a request costs memory it is judged by the gatekeeper, and refusals, challenges included, are stateless (§8.2.7): only what was
-admitted makes a transaction.
+Before a request costs memory it is judged by the gatekeeper, and refusals, challenges included, are stateless (§8.2.7): only
+what was admitted makes a transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.invite_session import InviteSession
 from switchhook.telephony.wire.sip.message import MalformedMessage, Request, Response, parse_message
 from switchhook.telephony.wire.sip.session_core import ALLOW, SDP, SessionCore, describe, refusal, unknown_extensions
-from switchhook.telephony.wire.sip.session_events import Invited, SessionEvent, UserAgentEffect
+from switchhook.telephony.wire.sip.session_events import Invited, SessionEvent, SessionId, UserAgentEffect
 from switchhook.telephony.wire.sip.session_media import SessionMedia
 from switchhook.telephony.wire.sip.session_timer import IntervalTooSmall, SessionTimer, SessionTimerPolicy
 from switchhook.telephony.wire.sip.timers import TimerValues, Timetable
@@ -91,7 +91,7 @@ class UserAgent:
         gatekeeper: Gatekeeper,
         advertise: Callable[[Flow], tuple[str, int]],
         entropy: Callable[[int], bytes],
-        options: UserAgentOptions = UserAgentOptions(),  # noqa: B008 - immutable
+        options: UserAgentOptions = UserAgentOptions(),
     ) -> None:
         self.options = options
         self.figures = Figures()
@@ -99,9 +99,11 @@ class UserAgent:
         self._entropy = entropy
         self._tag_key = entropy(16)
         self.layer = TransactionLayer(options.timers, entropy, advertise, options.limits)
-        self._sessions: dict[DialogKey, InviteSession] = {}
-        self._ringing: dict[ServerExchange, InviteSession] = {}
-        self._timetable: Timetable[InviteSession] = Timetable()
+        self._sessions: dict[SessionId, InviteSession] = {}
+        self._dialogs: dict[DialogKey, InviteSession] = {}
+        self._invites: dict[ServerExchange, InviteSession] = {}
+        self._timetable: Timetable[SessionId] = Timetable()
+        self._last_id = 0
         self._core = SessionCore(
             layer=self.layer,
             entropy=entropy,
@@ -125,9 +127,8 @@ class UserAgent:
     def tick(self, now: float) -> None:
         """The deadline passed."""
         self.layer.tick(now)
-        for session in self._timetable.pop_due(now):
-            session.tick(now)
-            self._reschedule(session)
+        for session_id in self._timetable.pop_due(now):
+            self._with(session_id, lambda session: session.tick(now))
 
     def take(self) -> list[UserAgentEffect]:
         """Effects so far, in order: what was sent, then what it meant."""
@@ -181,33 +182,33 @@ class UserAgent:
         """A connection is gone, or an address could not be reached."""
         self.layer.flow_failed(flow, now)
 
-    # -- what the call decides
+    # -- what the call decides; a session that is gone is left alone
 
-    def ring(self, session: InviteSession, now: float) -> None:
+    def ring(self, session_id: SessionId, now: float) -> None:
         """Send 180."""
-        session.ring(now)
-        self._reschedule(session)
+        self._with(session_id, lambda session: session.ring(now))
 
-    def answer(self, session: InviteSession, local: LocalMedia, now: float) -> None:
+    def answer(self, session_id: SessionId, local: LocalMedia, now: float) -> None:
         """Send 200; `MediaAgreed` tells where sound goes."""
-        session.answer(local, now)
-        self._ringing.pop(session.invite, None)
-        self._reschedule(session)
+        self._with(session_id, lambda session: session.answer(local, now))
 
-    def reject(self, session: InviteSession, status: int, retry_after_s: int | None, now: float) -> None:
+    def reject(self, session_id: SessionId, status: int, retry_after_s: int | None, now: float) -> None:
         """Refuse an unanswered call."""
-        session.reject(status, retry_after_s, now)
-        self._reschedule(session)
+        self._with(session_id, lambda session: session.reject(status, retry_after_s, now))
 
-    def hang_up(self, session: InviteSession, now: float) -> None:
+    def hang_up(self, session_id: SessionId, now: float) -> None:
         """End the session."""
-        session.hang_up(now)
-        self._reschedule(session)
+        self._with(session_id, lambda session: session.hang_up(now))
 
-    def fail(self, session: InviteSession, reason: str, detail: str, now: float) -> None:
-        """End an answered session because the line does not work (no media)."""
-        session.finish(reason, detail, now)
-        self._reschedule(session)
+    def fail(self, session_id: SessionId, reason: str, detail: str, now: float) -> None:
+        """End a session because its line does not work; `reason` is one of `Ended`."""
+        self._with(session_id, lambda session: session.fail(reason, detail, now))
+
+    def _with(self, session_id: SessionId, act: Callable[[InviteSession], object]) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            act(session)
+            self._reschedule(session_id)
 
     # -- requests
 
@@ -224,20 +225,20 @@ class UserAgent:
             self._cancel(request, flow, now)
             return
         key = dialog_key(request)
-        session = self._sessions.get(key) if key else None
+        session = self._dialogs.get(key) if key else None
         if session is not None:
             if self.layer.has_room(flow, in_dialog=True):
                 session_requests.receive(session, self.layer.open_server(request, flow), now)
-                self._reschedule(session)
+                self._reschedule(session.number)
             return
         self._outside_dialog(request, flow, now)
 
     def _ack(self, request: Request, now: float) -> None:
         key = dialog_key(request)
-        session = self._sessions.get(key) if key else None
+        session = self._dialogs.get(key) if key else None
         if session is not None:
             session.acknowledged(request, now)
-            self._reschedule(session)
+            self._reschedule(session.number)
 
     def _cancel(self, request: Request, flow: Flow, now: float) -> None:
         invite = self.layer.find_invite(request)
@@ -247,13 +248,13 @@ class UserAgent:
             return
         if not self.layer.has_room(flow, in_dialog=True):
             return
-        session = self._ringing.get(invite)
+        session = self._invites.get(invite)
         exchange = self.layer.open_server(request, flow)
         # RFC 3261 §9.2: the To tags of both responses should be the same. A final answer already sent stands.
         exchange.respond(request.reply(200, None, session.local_tag if session else self._tag_for(request)), now)
         if session is not None:
             session.cancelled(session_requests.peer_reason(request), now)
-            self._reschedule(session)
+            self._reschedule(session.number)
 
     def _outside_dialog(self, request: Request, flow: Flow, now: float) -> None:
         admission = self._admission(request, flow, now)
@@ -315,12 +316,13 @@ class UserAgent:
         SessionTimer(self.options.session_timer).check(request)
         media = SessionMedia.of_invite(request)
         dialog = Dialog.as_uas(request, self._new_tag(), exchange.flow)
-        session = InviteSession(self._core, exchange, dialog, media)
+        self._last_id += 1
+        session = InviteSession(self._core, SessionId(self._last_id), exchange, dialog, media)
         exchange.respond(request.reply(100), now)
-        self._sessions[dialog.key] = session
-        self._ringing[exchange] = session
-        self._emit(Invited(session, admission.trunk))
-        self._reschedule(session)
+        self._sessions[session.number] = self._dialogs[dialog.key] = self._invites[exchange] = session
+        encoding = media.proposed.encoding if media.proposed else None
+        self._emit(Invited(session.number, request, exchange.flow, admission.trunk, encoding))
+        self._reschedule(session.number)
 
     def _admission(self, request: Request, flow: Flow, now: float) -> Admission:
         admission = self._gatekeeper.admit(request, flow, now)
@@ -358,14 +360,16 @@ class UserAgent:
         """Keep the order between messages and events."""
         self._effects.extend(self.layer.take())
 
-    def _reschedule(self, session: InviteSession) -> None:
-        if self._sessions.get(session.dialog.key) is session:
-            self._timetable.set(session, session.deadline)
+    def _reschedule(self, session_id: SessionId) -> None:
+        session = self._sessions.get(session_id)
+        if session is not None:
+            self._timetable.set(session_id, session.deadline)
 
-    def _forget(self, session: InviteSession) -> None:
-        self._timetable.set(session, None)
-        self._ringing.pop(session.invite, None)
-        if self._sessions.get(session.dialog.key) is session:
-            del self._sessions[session.dialog.key]
-
-
+    def _forget(self, session_id: SessionId) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            return
+        self._timetable.set(session_id, None)
+        self._invites.pop(session.invite, None)
+        if self._dialogs.get(session.dialog.key) is session:
+            del self._dialogs[session.dialog.key]

@@ -1,0 +1,159 @@
+"""Repository of what is configured: accounts, API tokens, trunks, numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
+
+from switchhook.domain.model import Number, Trunk
+from switchhook.domain.records import Directory, DirectoryUpdate
+from switchhook.store.database import Database
+from switchhook.store.schema import accounts, api_tokens, counters, numbers, trunks
+from switchhook.store.secrets import SecretBox
+from switchhook.store.writer import Writer
+
+_VERSION = "directory"
+_FIND_NUMBER = select(numbers).where(numbers.c.number == bindparam("wanted"))
+_FIND_TOKEN = select(api_tokens.c.account, api_tokens.c.digest).where(api_tokens.c.digest == bindparam("wanted"))
+_FIND_VERSION = select(counters.c.value).where(counters.c.name == _VERSION)
+
+
+class DirectoryRepository:
+    """Reads and writes the configuration; secrets are sealed on the way in and opened on the way out."""
+
+    def __init__(self, database: Database, writer: Writer, box: SecretBox) -> None:
+        self._database = database
+        self._writer = writer
+        self._box = box
+
+    async def find_number(self, number: str) -> Number | None:
+        """The number, E.164, as it is configured at this moment."""
+
+        def work(connection: Connection) -> Any:
+            return connection.execute(_FIND_NUMBER, {"wanted": number}).one_or_none()
+
+        row = await self._database.read(work)
+        return None if row is None else self._number(row)
+
+    async def find_token(self, digest: bytes) -> tuple[str, bytes] | None:
+        """Account and digest of the API token with this SHA-256."""
+
+        def work(connection: Connection) -> Any:
+            return connection.execute(_FIND_TOKEN, {"wanted": digest}).one_or_none()
+
+        row = await self._database.read(work)
+        return None if row is None else (row.account, bytes(row.digest))
+
+    async def trunks(self) -> list[Trunk]:
+        """All trunks."""
+        rows = await self._database.read(lambda connection: connection.execute(select(trunks)).all())
+        return [self._trunk(row) for row in rows]
+
+    async def version(self) -> int:
+        """Rises with each change of the configuration, by whichever process."""
+        return await self._database.read(lambda connection: connection.execute(_FIND_VERSION).scalar()) or 0
+
+    async def read(self) -> Directory:
+        """Everything that is configured."""
+
+        def work(connection: Connection) -> tuple[Any, ...]:
+            return tuple(connection.execute(select(table)).all() for table in (accounts, api_tokens, trunks, numbers))
+
+        account_rows, token_rows, trunk_rows, number_rows = await self._database.read(work)
+        tokens: dict[str, dict[str, bytes]] = {row.name: {} for row in account_rows}
+        for row in token_rows:
+            tokens.setdefault(row.account, {})[row.name] = bytes(row.digest)
+        return Directory(
+            tokens,
+            {row.name: self._trunk(row) for row in trunk_rows},
+            {row.number: self._number(row) for row in number_rows},
+        )
+
+    async def write(self, changes: DirectoryUpdate) -> None:
+        """Make all changes, or none."""
+        trunk_rows = [self._trunk_row(trunk) for trunk in changes.trunks]
+        number_rows = [self._number_row(number) for number in changes.numbers]
+
+        def work(connection: Connection) -> None:
+            for account, name in changes.remove_tokens:
+                _delete(connection, api_tokens, {"account": account, "name": name})
+            for name in changes.remove_trunks:
+                _delete(connection, trunks, {"name": name})
+            for number in changes.remove_numbers:
+                _delete(connection, numbers, {"number": number})
+            for name in changes.accounts:
+                _put(connection, accounts, {"name": name}, {})
+            for account, name, digest in changes.tokens:
+                _put(connection, api_tokens, {"account": account, "name": name}, {"digest": digest})
+            for row in trunk_rows:
+                _put(connection, trunks, {"name": row["name"]}, row)
+            for row in number_rows:
+                _put(connection, numbers, {"number": row["number"]}, row)
+            if (
+                connection.execute(
+                    update(counters).where(counters.c.name == _VERSION).values(value=counters.c.value + 1)
+                ).rowcount
+                == 0
+            ):
+                connection.execute(insert(counters), {"name": _VERSION, "value": 1})
+
+        await self._writer.submit(work, within_s=0)
+
+    def _number(self, row: Any) -> Number:
+        settings = msgspec.json.decode(self._box.open(row.settings_sealed, _context(numbers, row.number)))
+        return Number(row.number, row.account, row.contract, settings)
+
+    def _number_row(self, number: Number) -> dict[str, Any]:
+        settings = msgspec.json.encode(number.settings)
+        return {
+            "number": number.number,
+            "account": number.account,
+            "contract": number.contract,
+            "settings_sealed": self._box.seal(settings, _context(numbers, number.number)),
+        }
+
+    def _trunk(self, row: Any) -> Trunk:
+        sealed = row.password_sealed
+        return Trunk(
+            row.name,
+            row.account,
+            row.address,
+            tuple(row.allow_from),
+            row.username,
+            None if sealed is None else self._box.open(sealed, _context(trunks, row.name)).decode(),
+            row.register,
+        )
+
+    def _trunk_row(self, trunk: Trunk) -> dict[str, Any]:
+        password = trunk.password
+        return {
+            "name": trunk.name,
+            "account": trunk.account,
+            "address": trunk.address,
+            "allow_from": list(trunk.allow_from),
+            "username": trunk.username,
+            "password_sealed": None if password is None else self._box.seal(password.encode(), _context(trunks, trunk.name)),
+            "register": trunk.register,
+        }
+
+
+def _context(table: Table, key: str) -> bytes:
+    return f"{table.name}:{key}".encode()
+
+
+def _where(table: Table, key: Mapping[str, str]) -> list[Any]:
+    return [table.c[column] == value for column, value in key.items()]
+
+
+def _delete(connection: Connection, table: Table, key: Mapping[str, str]) -> None:
+    connection.execute(delete(table).where(*_where(table, key)))
+
+
+def _put(connection: Connection, table: Table, key: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    """Replace the row, or add it."""
+    there = connection.execute(update(table).where(*_where(table, key)).values({**key, **values}))
+    if there.rowcount == 0:
+        connection.execute(insert(table), {**key, **values})

@@ -1,0 +1,157 @@
+"""The sockets of one leg's media and where the peer is: the signalled address, or the one its packets come from (RFC 4961)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, TypeAlias
+
+from switchhook.telephony.rtp_ports import PortLease, disconnect
+from switchhook.telephony.wire import rtp
+
+Address: TypeAlias = tuple[str, int]
+
+DATAGRAM_BYTES = 2_048
+_STRANGER_PACKETS = 5
+"""So many packets in a row from an address that was not signalled, and none from the one that was, make the path follow it."""
+_MAX_EARLY_DATAGRAMS = 1_000
+
+
+class RtpPath:
+    """Sends to the peer and finds out where it is.
+
+    Until the peer has shown its address the path listens to everyone. Once it has, the socket is connected to it: the kernel
+    drops what third parties send, and packets cost less. `readable` is then called for each datagram that waits; it reads from
+    `receive`. The datagrams that led there are given to `on_packet`, those on the RTCP port to `on_report`.
+    """
+
+    __slots__ = (
+        "_candidate",
+        "_loop",
+        "_on_packet",
+        "_on_report",
+        "_readable",
+        "_rtcp",
+        "_rtcp_port",
+        "_rtp",
+        "_signalled",
+        "locked",
+        "receive",
+        "remote",
+        "send",
+    )
+
+    def __init__(
+        self,
+        lease: PortLease,
+        readable: Callable[[], None],
+        on_packet: Callable[[bytes], None],
+        on_report: Callable[[bytes], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rtp = lease.rtp
+        self._rtcp = lease.rtcp
+        self._readable = readable
+        self._on_packet = on_packet
+        self._on_report = on_report
+        self._signalled: Address | None = None
+        self._rtcp_port: int | None = None
+        self._candidate: tuple[Address, list[bytes]] | None = None
+        self.locked = False
+        self.remote: Address | None = None
+        """Where sound goes; None: not known, and `send` does nothing."""
+        self.receive: Callable[[int], bytes] = lease.rtp.recv
+        self.send: Callable[[bytes], object] = self._send_unlocked
+        """Send one datagram. Raises OSError for a full buffer, or an ICMP error that an earlier one met."""
+
+    def open(self) -> None:
+        """Begin; what came before is thrown away."""
+        for early in (self._rtp, self._rtcp):
+            for _ in range(_MAX_EARLY_DATAGRAMS):
+                try:
+                    early.recv(DATAGRAM_BYTES)
+                except BlockingIOError:
+                    break
+        self._loop.add_reader(self._rtcp.fileno(), self._rtcp_readable)
+
+    def point(self, remote: Address | None, rtcp: Address | None) -> None:
+        """Send to the signalled address, and listen to everyone until the peer has shown its own."""
+        if self.locked:
+            disconnect(self._rtp)
+            self.locked = False
+        self._candidate = None
+        self._signalled = self.remote = remote if remote is not None and _is_address(remote[0]) else None
+        self._rtcp_port = None if rtcp is None else rtcp[1]
+        self.send = self._send_unlocked
+        self._loop.add_reader(self._rtp.fileno(), self._probe)
+
+    def send_report(self, packet: bytes) -> None:
+        """Send RTCP: to the signalled port, or to the one after RTP's."""
+        if self.remote is None:
+            return
+        try:
+            self._rtcp.sendto(packet, (self.remote[0], self._rtcp_port or self.remote[1] + 1))
+        except OSError:  # the peer may have no RTCP port: reports are a courtesy
+            return
+
+    def close(self) -> None:
+        """Leave the loop; the sockets are the lease's."""
+        self._loop.remove_reader(self._rtp.fileno())
+        self._loop.remove_reader(self._rtcp.fileno())
+
+    def _send_unlocked(self, packet: bytes) -> None:
+        if self.remote is not None:
+            self._rtp.sendto(packet, self.remote)
+
+    def _probe(self) -> None:
+        """One datagram while the path is not locked: find out whose it is."""
+        try:
+            packet, source = self._rtp.recvfrom(DATAGRAM_BYTES)
+        except OSError:
+            return
+        if rtp.parse(packet) is None or rtp.is_rtcp(packet):
+            return
+        address = (str(source[0]), int(source[1]))
+        if self._signalled is not None and address[0] == self._signalled[0]:
+            self._lock(source, [packet])
+            return
+        if self._candidate is None or self._candidate[0] != address:
+            self._candidate = (address, [])
+        packets = self._candidate[1]
+        packets.append(packet)
+        if len(packets) >= _STRANGER_PACKETS:
+            self._lock(source, packets)
+
+    def _lock(self, source: tuple[Any, ...], packets: list[bytes]) -> None:
+        """Follow this source alone from here on."""
+        self._candidate = None
+        try:
+            self._rtp.connect(source)
+        except OSError:  # unreachable: it cannot be the peer
+            return
+        self.locked = True
+        if self.remote is None or self.remote != source[:2]:
+            # Behind an address translator the signalled RTCP port means nothing either.
+            self._rtcp_port = None
+        self.remote = (source[0], source[1])
+        self.send = self._rtp.send
+        self._loop.add_reader(self._rtp.fileno(), self._readable)
+        for packet in packets:
+            self._on_packet(packet)
+
+    def _rtcp_readable(self) -> None:
+        try:
+            packet, source = self._rtcp.recvfrom(DATAGRAM_BYTES)
+        except OSError:
+            return
+        if self.remote is not None and source[0] == self.remote[0]:
+            self._on_report(packet)
+
+
+def _is_address(host: str) -> bool:
+    """Whether sound can be sent there: a name would make the socket ask the resolver and wait, 0.0.0.0 would be this machine."""
+    try:
+        return not ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -1,0 +1,51 @@
+"""Who calls whom, read from an INVITE (RFC 3261 §8.1.1, RFC 3325, RFC 3323)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from switchhook.telephony.wire.sip.address import NameAddr
+from switchhook.telephony.wire.sip.message import Request
+from switchhook.telephony.wire.sip.uri import OpaqueUri, Uri
+
+ANONYMOUS = "anonymous"
+"""The caller's number when it is withheld or unknown."""
+_HIDING = frozenset({"id", "user", "header", "full"})
+_MAX_CHARS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The parties of a call as the line gave them."""
+
+    called: str
+    caller: str
+    caller_name: str | None
+
+
+def identify(request: Request) -> Identity:
+    """Read both parties. Every INVITE that reaches this came over a trunk, so that its asserted identity counts before its From.
+
+    A caller that asks for privacy, or has no number, is `anonymous` and has no name.
+    """
+    called = _user(request.request_uri) or _user(request.to.uri)
+    if _HIDING.intersection(request.privacy):
+        return Identity(called, ANONYMOUS, None)
+    asserted = [*request.p_asserted_identity, *([request.remote_party_id] if request.remote_party_id else [])]
+    chosen = next((address for address in asserted if _user(address.uri)), request.from_)
+    caller = _user(chosen.uri)
+    if not caller or caller.lower() in (ANONYMOUS, "restricted", "unavailable", "unknown"):
+        return Identity(called, ANONYMOUS, None)
+    return Identity(called, caller, _name(chosen) or _name(request.from_))
+
+
+def _user(uri: Uri) -> str:
+    if isinstance(uri, OpaqueUri):
+        return ""
+    # Parameters of a telephone subscriber may stand in the user part: +17205550100;phone-context=…
+    return (uri.user or "").partition(";")[0][:_MAX_CHARS]
+
+
+def _name(address: NameAddr) -> str | None:
+    name = address.display_name.strip()[:_MAX_CHARS]
+    return None if not name or name.lower() == ANONYMOUS else name

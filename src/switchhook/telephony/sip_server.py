@@ -1,0 +1,337 @@
+"""The SIP server: sockets, the user agent and the legs, joined. `on_call` gets each call that a trunk may place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from switchhook.domain.errors import SettingError
+from switchhook.domain.model import CallAttempt, CallId, Direction
+from switchhook.domain.ports import Clock, Leg
+from switchhook.driver import Driver
+from switchhook.telephony.rtp_stream import RtpStream
+from switchhook.telephony.sip_gate import SipGate
+from switchhook.telephony.sip_identity import identify
+from switchhook.telephony.sip_leg import SipLeg
+from switchhook.telephony.sip_transport import Address, Listener, SipTransport, server_context
+from switchhook.telephony.trunks import Origin, TrunkDirectory
+from switchhook.telephony.wire.offer_answer import LocalMedia
+from switchhook.telephony.wire.sip.flow import Flow, Send
+from switchhook.telephony.wire.sip.framing import Frame, Keepalive
+from switchhook.telephony.wire.sip.message import MalformedMessage
+from switchhook.telephony.wire.sip.session_events import (
+    Answered,
+    DigitReported,
+    Ended,
+    Invited,
+    MediaAgreed,
+    SessionId,
+    UserAgentEffect,
+)
+from switchhook.telephony.wire.sip.session_timer import SessionTimerPolicy
+from switchhook.telephony.wire.sip.timers import TimerValues
+from switchhook.telephony.wire.sip.transaction_layer import Limits
+from switchhook.telephony.wire.sip.user_agent import UserAgent, UserAgentOptions
+
+logger = logging.getLogger(__name__)
+
+TRANSPORTS = ("udp", "tcp", "tls")
+_WILDCARDS = ("", "0.0.0.0", "::")
+_REPORT_EVERY_S = 60.0
+_FULL_RETRY_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SipConfig:
+    """How the server listens and what it says of itself. Raises SettingError for values that cannot be used."""
+
+    host: str = "0.0.0.0"
+    port: int = 5060
+    """For UDP and TCP; 0 takes a free one."""
+    transports: Sequence[str] = ("udp", "tcp")
+    tls_port: int = 5061
+    tls_certificate: str | None = None
+    """PEM file with the certificate chain."""
+    tls_key: str | None = None
+    advertised_host: str | None = None
+    """Our address in Contact and SDP; without it `host`, or what the routing table says towards the peer."""
+    advertised_port: int | None = None
+    """Our UDP and TCP port as peers see it."""
+    unknown_sources: str = "silent"
+    """What an address that no trunk allows gets: `silent` or `403`. Where a trunk has a password, its INVITE gets 401."""
+    realm: str = "switchhook"
+    product: str = "Switchhook"
+    encodings: tuple[str, ...] = ("PCMU", "PCMA")
+    timers: TimerValues = field(default_factory=TimerValues)
+    limits: Limits = field(default_factory=Limits)
+    session_timer: SessionTimerPolicy = field(default_factory=SessionTimerPolicy)
+    stop_grace_s: float = 2.0
+    """How long `stop` waits for the peers to answer its BYEs."""
+
+    def __post_init__(self) -> None:
+        unknown = [transport for transport in self.transports if transport not in TRANSPORTS]
+        if unknown or not self.transports:
+            raise SettingError(f"SIP transports: {', '.join(unknown) or 'none'}: name one or more of udp, tcp, tls")
+        if self.unknown_sources not in ("silent", "403"):
+            raise SettingError(f"SIP unknown sources: {self.unknown_sources!r}: use silent or 403")
+        if "tls" in self.transports and not (self.tls_certificate and self.tls_key):
+            raise SettingError("SIP over TLS needs a certificate and a key (PEM files)")
+
+
+class SipServer:
+    """Takes calls. Make it on the loop; `start` binds, `stop` ends every call and closes.
+
+    `on_call` is called synchronously for each call that was admitted, after its 100; the switchboard then rings, answers or rejects.
+    """
+
+    def __init__(
+        self,
+        config: SipConfig,
+        trunks: TrunkDirectory,
+        streams: Callable[[], RtpStream],
+        on_call: Callable[[CallAttempt, Leg], None],
+        clock: Clock,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self.config = config
+        self._trunks = trunks
+        self._streams = streams
+        self._on_call = on_call
+        self._clock = clock
+        self._entropy = entropy
+        self._loop = asyncio.get_running_loop()
+        self._gate = SipGate(trunks, config.realm, config.unknown_sources == "403", entropy)
+        options = UserAgentOptions(config.timers, config.limits, config.session_timer, config.product)
+        self._agent = UserAgent(self._gate, self._advertise, entropy, options)
+        self._driver = Driver(self._agent, self._perform)
+        self._transport: SipTransport | None = None
+        self._legs: dict[SessionId, SipLeg] = {}
+        self._stopping = False
+        self._quiet = asyncio.Event()
+        self._reporter: asyncio.TimerHandle | None = None
+        self._reported = (0, 0, 0, 0)
+
+    async def start(self) -> None:
+        """Listen. Raises OSError naming the address, or SettingError for a certificate that cannot be used."""
+        config = self.config
+        self._transport = SipTransport(self, self._tls_context())
+        port = config.port
+        for transport in (name for name in TRANSPORTS if name in config.transports):
+            listener = Listener(transport, config.host, config.tls_port if transport == "tls" else port)
+            try:
+                bound = await self._transport.open(listener)
+            except OSError as error:
+                await self._transport.close()
+                raise OSError(
+                    error.errno, f"cannot listen for SIP on {transport} {config.host}:{listener.port}: {error.strerror}"
+                ) from error
+            if transport == "udp" and not port:
+                port = bound[1]
+        self._reporter = self._loop.call_later(_REPORT_EVERY_S, self._report)
+
+    async def stop(self) -> None:
+        """Refuse new calls, end the live ones, and close once the peers know or `stop_grace_s` is over; idempotent."""
+        self._stopping = True
+        if self._reporter is not None:
+            self._reporter.cancel()
+        for leg in list(self._legs.values()):
+            leg.hang_up()
+        if self._agent.sessions:
+            self._quiet.clear()
+            try:
+                async with asyncio.timeout(self.config.stop_grace_s):
+                    await self._quiet.wait()
+            except TimeoutError:
+                logger.info("sip.stop: %d peers have not answered BYE", self._agent.sessions)
+        self._driver.close()
+        if self._transport is not None:
+            await self._transport.close()
+
+    def address(self, transport: str = "udp") -> Address | None:
+        """Where it listens."""
+        return self._transport.bound(transport) if self._transport else None
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """Counts and table sizes, for metrics."""
+        figures = self._agent.figures
+        return {
+            "requests": figures.requests,
+            "responses": figures.responses,
+            "malformed": figures.malformed,
+            "silenced": figures.silenced + self._gate.dropped,
+            "refused": figures.refused,
+            "overloaded": figures.overloaded,
+            "transactions": len(self._agent.layer),
+            "dialogs": self._agent.sessions,
+            "connections": self._transport.connections if self._transport else 0,
+            "unsent": self._transport.unsent if self._transport else 0,
+        }
+
+    # -- the transport's callbacks
+
+    def reads(self, host: str) -> bool:
+        """Whether a message from this address is looked at."""
+        return self._gate.reads(host, self._loop.time())
+
+    def knows(self, host: str) -> bool:
+        """Whether a trunk allows this address."""
+        return self._gate.knows(host)
+
+    @property
+    def answers_strangers(self) -> bool:
+        """Whether other addresses can get anywhere."""
+        return self._gate.answers_strangers
+
+    def datagram(self, data: bytes, flow: Flow) -> None:
+        """A datagram came."""
+        self._agent.receive_bytes(data, flow, self._loop.time())
+
+    def frame(self, frame: Frame, flow: Flow) -> None:
+        """Something came over a stream."""
+        if isinstance(frame, MalformedMessage):
+            self._agent.receive_malformed(frame, flow, self._loop.time())
+        elif not isinstance(frame, Keepalive):
+            self._agent.receive(frame, flow, self._loop.time())
+
+    def flow_failed(self, flow: Flow) -> None:
+        """Nothing more can be sent there."""
+        self._driver.feed(lambda now: self._agent.flow_failed(flow, now))
+
+    def end_of_batch(self) -> None:
+        """Perform what the messages led to."""
+        self._driver.drain()
+
+    # -- effects
+
+    def _perform(self, effect: UserAgentEffect) -> None:
+        if isinstance(effect, Send):
+            if self._transport is not None:
+                self._transport.send(effect.data, effect.flow)
+        elif isinstance(effect, Invited):
+            self._invited(effect)
+        else:
+            self._told(effect)
+        if self._stopping and not self._agent.sessions:
+            self._quiet.set()
+
+    def _told(self, effect: Answered | MediaAgreed | DigitReported | Ended) -> None:
+        leg = self._legs.get(effect.session)
+        if leg is None:
+            return
+        if isinstance(effect, Answered):
+            leg.on_answered()
+        elif isinstance(effect, MediaAgreed):
+            leg.on_media(effect.media)
+        elif isinstance(effect, DigitReported):
+            leg.on_digit(effect.digit, self._clock.now())
+        else:
+            del self._legs[effect.session]
+            leg.on_ended(effect.reason, effect.detail)
+
+    def _invited(self, invited: Invited) -> None:
+        request = invited.request
+        link = _Link(self, invited.session, invited.flow)
+        if self._stopping:
+            link.reject(503, _FULL_RETRY_S)
+            return
+        flow = invited.flow
+        leg = SipLeg(link, self._streams, invited.encoding, request.call_id, (flow.transport, flow.host, flow.port))
+        self._legs[invited.session] = leg
+        parties = identify(request)
+        origin = self._origin(invited)
+        attempt = CallAttempt(
+            call_id=CallId(str(UUID(bytes=self._entropy(16), version=4))),
+            direction=Direction.INBOUND,
+            called=parties.called,
+            caller=parties.caller,
+            caller_name=parties.caller_name,
+            account=origin.account,
+            line="sip",
+            started_at=self._clock.utc(),
+            line_call_id=request.call_id,
+            trunk=origin.trunk,
+        )
+        try:
+            self._on_call(attempt, leg)
+        except Exception:
+            logger.exception("sip.on_call failed", extra={"call_id": attempt.call_id})
+            leg.reject(500)
+
+    def _origin(self, invited: Invited) -> Origin:
+        trunk = self._trunks.by_name(invited.trunk) if invited.trunk else None
+        return Origin(trunk.name, trunk.account) if trunk else Origin(None, None)
+
+    # -- for legs
+
+    def feed(self, change: Callable[[UserAgent, float], None]) -> None:
+        """Give the user agent one input, and perform what follows."""
+        self._driver.feed(lambda now: change(self._agent, now))
+
+    def local_media(self, flow: Flow, rtp_port: int) -> LocalMedia:
+        """Our side of a new session's media."""
+        session_id = int.from_bytes(self._entropy(4), "big")
+        return LocalMedia(self._host(flow), rtp_port, self.config.encodings, session_id=session_id)
+
+    # -- small things
+
+    def _host(self, flow: Flow) -> str:
+        config = self.config
+        if config.advertised_host:
+            return config.advertised_host
+        if config.host not in _WILDCARDS:
+            return config.host
+        return self._transport.local_host(flow.host) if self._transport else "127.0.0.1"
+
+    def _advertise(self, flow: Flow) -> Address:
+        bound = self.address(flow.transport) or self.address("udp") or self.address("tcp") or ("", self.config.port)
+        port = self.config.advertised_port if flow.transport != "tls" else None
+        return self._host(flow), port or bound[1]
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        config = self.config
+        if "tls" not in config.transports:
+            return None
+        try:
+            return server_context(config.tls_certificate or "", config.tls_key or "")
+        except (OSError, ssl.SSLError) as error:
+            raise SettingError(f"SIP over TLS: the certificate or key cannot be read: {error}") from error
+
+    def _report(self) -> None:
+        """One line a minute for what strangers and broken peers sent, instead of one for each packet."""
+        figures = self.figures
+        counts = (figures["malformed"], figures["silenced"], figures["refused"], figures["overloaded"])
+        if counts != self._reported:
+            fresh = [count - before for count, before in zip(counts, self._reported, strict=True)]
+            logger.info("sip.noise: %d malformed, %d silenced, %d refused, %d overloaded in the last minute", *fresh)
+            self._reported = counts
+        self._reporter = self._loop.call_later(_REPORT_EVERY_S, self._report)
+
+
+class _Link:
+    """A leg's way to its session."""
+
+    def __init__(self, server: SipServer, session: SessionId, flow: Flow) -> None:
+        self._server = server
+        self._session = session
+        self._flow = flow
+
+    def ring(self) -> None:
+        self._server.feed(lambda agent, now: agent.ring(self._session, now))
+
+    def answer(self, rtp_port: int) -> None:
+        local = self._server.local_media(self._flow, rtp_port)
+        self._server.feed(lambda agent, now: agent.answer(self._session, local, now))
+
+    def reject(self, status: int, retry_after_s: int | None) -> None:
+        self._server.feed(lambda agent, now: agent.reject(self._session, status, retry_after_s, now))
+
+    def hang_up(self) -> None:
+        self._server.feed(lambda agent, now: agent.hang_up(self._session, now))
+
+    def fail(self, reason: str, detail: str) -> None:
+        self._server.feed(lambda agent, now: agent.fail(self._session, reason, detail, now))

@@ -1,0 +1,341 @@
+"""Whole calls on virtual time, with the real agent: whatever arrives, in whatever order, everything is given back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from switchhook.agents.realtime.agent import RealtimeAgent
+
+from switchhook.agents.conversation import Agent, ModelLoss
+from switchhook.calls.session import CallParts, CallSession
+from switchhook.calls.switchboard import Switchboard
+from switchhook.domain.model import Encoding, Number
+from switchhook.domain.outcome import Ending, Verdict
+from switchhook.domain.plan import (
+    Action,
+    AgentSpec,
+    Answer,
+    BuiltinTool,
+    CallPlan,
+    Converse,
+    HangUp,
+    RecordingSpec,
+    Refusal,
+    RouteTo,
+    Say,
+)
+from switchhook.domain.ports import DigitPressed, LegEnded, Playout
+from tests.calls.fakes import (
+    FakeAgents,
+    FakeBook,
+    FakeJournal,
+    FakeLeg,
+    FakeRecorders,
+    FakeRouting,
+    FakeVoice,
+    LoopClock,
+    attempt,
+)
+from tests.peers.virtual_loop import run_virtual
+
+NUMBER = Number("+17206999999", "acme", "vns", {})
+UPDATE = json.dumps(
+    {
+        "type": "session.update",
+        "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}, "output": {"format": {"type": "audio/pcmu"}}}},
+    }
+).encode()
+SPEC = AgentSpec("wss://model.example", {}, UPDATE, {"vns_end_conversation": BuiltinTool.END_CONVERSATION})
+TALK: tuple[Action, ...] = (Answer(), Converse(SPEC, (Say("sorry"), RouteTo("+13035551212"), HangUp())), HangUp())
+
+
+class House:
+    """Everything around a call, in memory."""
+
+    def __init__(self, decision: CallPlan | Refusal | None = None, tool_s: float = 0.0, voice: bool = True) -> None:
+        self.leg = FakeLeg()
+        self.journal = FakeJournal(tool_s)
+        self.book = FakeBook(self.journal)
+        self.recorders = FakeRecorders()
+        self.clock = LoopClock()
+        self.count = 0
+
+        def make(spec: AgentSpec, playout: Playout, encoding: Encoding) -> Agent:
+            return RealtimeAgent(spec, playout, encoding, self.clock, self.next_id)
+
+        self.agents = FakeAgents(make)
+        plan = CallPlan(NUMBER, TALK, max_seconds=300, recording=RecordingSpec())
+        self.parts = CallParts(
+            FakeRouting(decision or plan), self.book, self.agents, self.recorders, FakeVoice(voice), self.clock
+        )
+        self.session = CallSession(attempt(), self.leg, self.parts)
+
+    def next_id(self) -> str:
+        self.count += 1
+        return f"id{self.count}"
+
+    def model(self, kind: str, **fields: object) -> None:
+        """The model says something, if its socket is open."""
+        for link in self.agents.links[-1:]:
+            if link.is_open:
+                link.on_frame(json.dumps({"type": kind, "event_id": "e", **fields}).encode())
+
+    def opened(self) -> None:
+        for link in self.agents.links[-1:]:
+            if link.is_open:
+                link.on_open()
+
+    def lost(self, retryable: bool = True) -> None:
+        for link in self.agents.links[-1:]:
+            if link.is_open:
+                link.is_open = False
+                link.on_lost(ModelLoss("gone", retryable))
+
+    def establish(self) -> None:
+        self.opened()
+        self.model("session.created", session={})
+        self.model("session.updated", session={})
+
+    def sent(self, kind: str) -> list[dict[str, Any]]:
+        frames = [json.loads(text) for link in self.agents.links for text in link.sent]
+        return [frame for frame in frames if frame["type"] == kind]
+
+    def check_nothing_is_left(self) -> None:
+        assert len(self.book.reports) == 1
+        assert self.leg.closed
+        assert self.leg.tapped is None
+        assert self.recorders.open_now == 0
+        assert not any(link.is_open for link in self.agents.links)
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert left == []
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.book.reports[0].verdict
+
+
+def live(house: House, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a call with its story beside it, to the end of both."""
+
+    async def both() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(story())
+            await asyncio.wait_for(house.session.run(), 100_000)
+        house.check_nothing_is_left()
+
+    run_virtual(both())
+
+
+def test_a_conversation_from_ring_to_hang_up() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        assert house.leg.done == ["ring", "answer"]
+        house.establish()
+        assert house.leg.on_audio is not None
+        house.leg.on_audio(b"\xff" * 160, house.clock.now())
+        assert house.sent("input_audio_buffer.append")
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "caller-hung-up")
+    assert house.sent("session.update")[0] == json.loads(UPDATE)
+    assert house.sent("response.create")
+
+
+def test_caller_audio_before_the_model_is_ready_is_kept() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        assert house.leg.on_audio is not None
+        for _ in range(10):
+            house.leg.on_audio(b"\x11" * 160, house.clock.now())
+        assert not house.sent("input_audio_buffer.append")
+        house.establish()
+        appended = house.sent("input_audio_buffer.append")
+        import base64
+
+        assert b"".join(base64.b64decode(frame["audio"]) for frame in appended) == b"\x11" * 1600
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+
+
+def test_model_that_cannot_be_reached_plays_the_message_and_fails_the_route() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.lost(retryable=False)
+
+    live(house, story)
+    assert house.verdict.ending is Ending.AGENT_NOT_ESTABLISHED
+    assert house.book.reports[0].transfers[0].result == "Failed"
+    assert house.leg.done[-1] == "hang up"
+
+
+def test_missing_voice_does_not_keep_the_line_open() -> None:
+    house = House(voice=False)
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.lost(retryable=False)
+
+    live(house, story)
+    assert house.verdict.ending is Ending.AGENT_NOT_ESTABLISHED
+
+
+@pytest.mark.parametrize(("tool_s", "finished"), [(2.0, 1), (60.0, 0)])
+def test_tool_under_way_at_the_hang_up_gets_five_seconds(tool_s: float, finished: int) -> None:
+    house = House(tool_s=tool_s)
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.establish()
+        house.model("response.created", response={"id": "r1"})
+        item = {"id": "i1", "type": "function_call", "status": "completed", "call_id": "c1", "name": "book", "arguments": "{}"}
+        house.model("response.output_item.done", response_id="r1", item=item)
+        await asyncio.sleep(0.1)
+        assert len(house.journal.ran) == 1
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert house.journal.tools_finished == finished
+
+
+def test_longest_duration_ends_the_call() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.establish()
+
+    live(house, story)
+    assert house.verdict.reason in ("max-duration", "agent-lost")
+
+
+def test_capacity_is_exact_and_the_refused_are_recorded() -> None:
+    houses = [House() for _ in range(4)]
+    parts = houses[0].parts
+
+    async def main() -> None:
+        board = Switchboard(parts, max_calls=2)
+        ready = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(board.run(ready))
+            await ready.wait()
+            for index, house in enumerate(houses):
+                board.offer(attempt(f"call-{index}"), house.leg)
+            assert board.live == 2
+            assert [house.leg.done[:1] for house in houses[2:]] == [["reject 503"], ["reject 503"]]
+            await asyncio.sleep(1)
+            houses[0].leg.emit(LegEnded("caller-hung-up"))
+            await asyncio.sleep(1)
+            assert board.live == 1
+            await board.drain(5)
+            board.close()
+        assert board.live == 0
+
+    run_virtual(main())
+    reasons = sorted(report.verdict.reason for report in houses[0].book.reports)
+    assert reasons == ["caller-hung-up", "over-capacity", "over-capacity", "server-draining"]
+
+
+def test_a_fault_in_one_call_ends_that_call_with_a_record() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+
+    class Broken(FakeRouting):
+        async def route(self, attempt: object) -> CallPlan | Refusal:
+            raise RuntimeError("a bug")
+
+    parts = CallParts(
+        Broken(Refusal(404, Ending.REJECTED, "x")), house.book, house.agents, house.recorders, FakeVoice(), house.clock
+    )
+    house.session = CallSession(attempt(), house.leg, parts)
+    live(house, story)
+    assert house.verdict.ending is Ending.INTERNAL_ERROR
+
+
+def call_item(number: int) -> dict[str, object]:
+    return {
+        "id": f"i{number}",
+        "type": "function_call",
+        "status": "completed",
+        "call_id": f"c{number}",
+        "name": "book" if number else "vns_end_conversation",
+        "arguments": "{}",
+    }
+
+
+EVENTS: dict[str, Callable[[House], None]] = {
+    "open": lambda h: h.opened(),
+    "establish": lambda h: h.establish(),
+    "lost": lambda h: h.lost(),
+    "refused": lambda h: h.lost(retryable=False),
+    "garbage": lambda h: h.model("nonsense"),
+    "created": lambda h: h.model("response.created", response={"id": "r1"}),
+    "audio": lambda h: h.model(
+        "response.output_audio.delta", response_id="r1", item_id="m1", content_index=0, output_index=0, delta="/////w=="
+    ),
+    "audio done": lambda h: h.model("response.output_audio.done", response_id="r1", item_id="m1", content_index=0),
+    "words": lambda h: h.model("response.output_audio_transcript.done", response_id="r1", item_id="m1", transcript="hello there"),
+    "done": lambda h: h.model("response.done", response={"id": "r1", "status": "completed", "output": []}),
+    "cancelled": lambda h: h.model("response.done", response={"id": "r1", "status": "cancelled", "output": []}),
+    "speech": lambda h: h.model("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=0),
+    "quiet": lambda h: h.model("input_audio_buffer.speech_stopped", item_id="u1", audio_end_ms=500),
+    "tool": lambda h: h.model("response.output_item.done", response_id="r1", item=call_item(1)),
+    "goodbye": lambda h: h.model("response.output_item.done", response_id="r1", item=call_item(0)),
+    "error": lambda h: h.model("error", error={"type": "server_error", "message": "x"}),
+    "digit": lambda h: h.leg.emit(DigitPressed("5")),
+    "hash": lambda h: h.leg.emit(DigitPressed("#")),
+    "hang up": lambda h: h.leg.emit(LegEnded("caller-hung-up")),
+    "cancel": lambda h: h.leg.emit(LegEnded("caller-cancelled")),
+    "dead": lambda h: h.leg.emit(LegEnded("media-timeout")),
+    "failed": lambda h: h.leg.emit(LegEnded("line-failed")),
+    "drain": lambda h: h.session.stop(Verdict(Ending.COMPLETED, "server-draining")),
+    "frame": lambda h: h.leg.on_audio(b"\xff" * 160, h.clock.now()) if h.leg.on_audio else None,
+}
+DECISIONS = [
+    None,
+    Refusal(480, Ending.CALL_START_FAILED, "timeout", end_webhook_owed=True),
+    CallPlan(NUMBER, (Answer(), Say("closed"), HangUp()), ending=Ending.CALL_START_FAILED),
+]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    script=st.lists(st.tuples(st.floats(0, 20), st.sampled_from(sorted(EVENTS))), max_size=20),
+    decision=st.sampled_from(DECISIONS),
+    answers=st.booleans(),
+    confirms=st.booleans(),
+    tool_s=st.sampled_from([0.0, 1.0, 100.0]),
+)
+def test_every_order_of_events_gives_everything_back(
+    script: list[tuple[float, str]], decision: CallPlan | Refusal | None, answers: bool, confirms: bool, tool_s: float
+) -> None:
+    house = House(decision, tool_s)
+    house.leg.answers, house.leg.confirms = answers, confirms
+
+    async def story() -> None:
+        for gap, name in script:
+            await asyncio.sleep(gap)
+            EVENTS[name](house)
+
+    live(house, story)
+    outputs = [
+        frame["item"]["call_id"]
+        for frame in house.sent("conversation.item.create")
+        if frame["item"].get("type") == "function_call_output"
+    ]
+    assert len(outputs) == len(set(outputs)), "a tool is answered once"

@@ -1,0 +1,129 @@
+"""`switchhook serve` as an outside tool starts it: a process of its own, fixed names, one ready line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+READY_S = 60.0
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port nobody has at this moment."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server process on loopback with its own data directory and ports. `async with Server(folder, config) as server`."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], rtp_ports: str = "26000-26199", **settings: str) -> None:
+        self.folder = folder
+        self.http_port = free_port()
+        self.media_port = free_port()
+        self.sip_port = free_port(socket.SOCK_DGRAM)
+        self.log = folder / "server.log"
+        self._config = folder / "apply.yaml"
+        self._config.write_text(yaml.safe_dump(config))
+        self._settings = {
+            "SWITCHHOOK_HTTP_HOST": "127.0.0.1",
+            "SWITCHHOOK_HTTP_PORT": str(self.http_port),
+            "SWITCHHOOK_MEDIA_PORT": str(self.media_port),
+            "SWITCHHOOK_SIP_HOST": "127.0.0.1",
+            "SWITCHHOOK_SIP_PORT": str(self.sip_port),
+            "SWITCHHOOK_RTP_PORTS": rtp_ports,
+            "SWITCHHOOK_DATA_DIR": str(folder / "data"),
+            "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
+            "SWITCHHOOK_LOG_LEVEL": "info",
+            **settings,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def realtime_url(self) -> str:
+        """The server's own Realtime endpoint."""
+        return f"ws://127.0.0.1:{self.media_port}/v1/realtime?model=embedded"
+
+    async def start(self) -> None:
+        """Start and wait for the ready line."""
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHHOOK_")}
+        command = [sys.executable, "-m", "switchhook", "serve", "--apply", str(self._config)]
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *command, env={**environ, **self._settings}, cwd=self.folder, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
+        assert self.process.stdout is not None
+        try:
+            line = await asyncio.wait_for(self.process.stdout.readline(), READY_S)
+        except TimeoutError:
+            line = b""
+        if not line:
+            await self.kill()
+            raise AssertionError(f"the server did not get ready:\n{self.log.read_text()[-4000:]}")
+
+    async def kill(self) -> None:
+        """kill -9, as a power cut would."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, kind: signal.Signals) -> int:
+        process = self.process
+        assert process is not None
+        self.process = None
+        if process.returncode is None:
+            process.send_signal(kind)
+        try:
+            return await asyncio.wait_for(process.wait(), 60)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError(f"the server did not stop:\n{self.log.read_text()[-4000:]}") from None
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.process is not None:
+            await self.stop()
+
+
+def config(backend_url: str, sip_port: int = 5070, **number: Any) -> dict[str, Any]:
+    """An apply file's content: one account, one trunk for loopback, one VNS number."""
+    return {
+        "accounts": [{"name": "acme", "tokens": [{"name": "main", "value": "secret-token"}]}],
+        "trunks": [
+            {
+                "name": "local",
+                "account": "acme",
+                "address": f"sip:127.0.0.1:{sip_port}",
+                "allow_from": ["127.0.0.0/8"],
+                "username": None,
+                "password": None,
+                "register": False,
+            }
+        ],
+        "numbers": [
+            {
+                "number": "+17206999999",
+                "account": "acme",
+                "contract": "vns",
+                "call_start": {"url": f"{backend_url}/callstart", "headers": {"Token": "abc"}},
+                "call_end": {"url": f"{backend_url}/callend", "headers": {"Token": "abc"}},
+                "fallback": {"number": None, "message": None},
+                **number,
+            }
+        ],
+    }
