@@ -16,8 +16,8 @@ GAP_S = 2 * FRAME_S
 """Two packets of a reply further apart than this leave a hole that is heard."""
 TAIL_S = 1.0
 """Sound sent in the last second of a call may still be under way when it ends."""
-PLAYING_S = 0.1
-"""Speech_started that comes this soon after the last packet of a reply cut it off."""
+UNDER_WAY_S = 0.2
+"""A reply counts when it ended, or was cut, so long before the stretch did."""
 BARGE_LIMIT_S = 2.0
 
 Times = NDArray[np.float64]
@@ -146,16 +146,18 @@ def _downlink(
     end = min(window.end, (caller["ended_at"] or np.inf) - TAIL_S)
     for reply in replies:
         length = reply["pieces"] * FRAMES_PER_PIECE
-        if not reply["sent_at"] or not window.start <= reply["sent_at"] < end - length * FRAME_S:
+        full = reply["sent_at"] + length * FRAME_S
+        cut_at = next((at for at in started if reply["sent_at"] < at < full), None)
+        if not reply["sent_at"] or reply["sent_at"] < window.start or (cut_at or full) + UNDER_WAY_S >= end:
             continue
         mine = (frames >= reply["first_frame"]) & (frames < reply["first_frame"] + length)
-        _reply(figures, reply, frames[mine] - reply["first_frame"], at[mine], started, truncated)
+        _reply(figures, reply, frames[mine] - reply["first_frame"], at[mine], cut_at, truncated)
 
 
 def _reply(
-    figures: Figures, reply: dict[str, Any], heard: NDArray[np.int64], at: Times, started: list[float], truncated: dict[str, int]
+    figures: Figures, reply: dict[str, Any], heard: NDArray[np.int64], at: Times, cut_at: float | None, truncated: dict[str, int]
 ) -> None:
-    """One reply at the caller: when it began, how evenly it came, where it ended."""
+    """One reply at the caller: when it began, how evenly it came, where it ended. `cut_at`: when the caller spoke into it."""
     if not len(heard):
         figures.missing_replies += 1
         return
@@ -167,12 +169,10 @@ def _reply(
     figures.jitter_ms.extend((np.abs(steps[1:][consecutive[1:]] - FRAME_S) * 1000).tolist())
     figures.gaps += int(np.count_nonzero(steps[1:] > GAP_S))
     played = int(heard.max()) + 1
-    interruption = next((t for t in started if at[0] < t < at[-1] + PLAYING_S), None)
-    cut = interruption is not None and played < reply["pieces"] * FRAMES_PER_PIECE
-    if cut and interruption is not None:
-        figures.barge_in_ms.append(max(0.0, at[-1] - interruption) * 1000)
-    elif interruption is not None:
-        figures.barge_in_ms.append(BARGE_LIMIT_S * 1000)  # the reply went on as if nobody had spoken
+    cut = cut_at is not None and played < reply["pieces"] * FRAMES_PER_PIECE
+    if cut_at is not None:
+        # A reply that goes on as if nobody had spoken counts as the worst there is.
+        figures.barge_in_ms.append(max(0.0, at[-1] - cut_at) * 1000 if cut else BARGE_LIMIT_S * 1000)
     figures.missing_truncates += cut and reply["item"] not in truncated
     if reply["item"] in truncated:
         figures.truncate_error_ms.append(abs(truncated[reply["item"]] - played * FRAME_S * 1000))

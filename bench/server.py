@@ -73,6 +73,7 @@ class Server:
     sip: tuple[str, int]
     log: Path
     lines: queue.Queue[str] = field(default_factory=queue.Queue)
+    reader: threading.Thread | None = None
 
     def cpu_s(self) -> float:
         """User and system seconds of the process and all it has started, the ended ones included."""
@@ -170,7 +171,7 @@ def running(kind: str, backend_port: int, core: int, max_calls: int, log: Path) 
             _await_ready(server)
             yield server
         finally:
-            _stop(process)
+            _stop(server)
 
 
 def _await_ready(server: Server) -> None:
@@ -184,7 +185,8 @@ def _await_ready(server: Server) -> None:
                 log.flush()
                 server.lines.put(text)
 
-    threading.Thread(target=read, daemon=True).start()
+    server.reader = threading.Thread(target=read, daemon=True)
+    server.reader.start()
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         server.check()
@@ -196,8 +198,9 @@ def _await_ready(server: Server) -> None:
     raise ServerFailedError(f"the server was not ready within {READY_TIMEOUT_S} s:\n{tail(server.log)}")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL."""
+def _stop(server: Server) -> None:
+    """SIGTERM, then SIGKILL; its pipe is closed once the last line is read."""
+    process = server.process
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -205,3 +208,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    if server.reader is not None:
+        server.reader.join(STOP_TIMEOUT_S)
+        if not server.reader.is_alive() and process.stdout is not None:
+            process.stdout.close()

@@ -71,9 +71,6 @@ class Settings(BaseModel):
     event_loop: Literal["uvloop", "asyncio"] = Field("uvloop", description="Event loop implementation.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or plain text.")
-    log_timezone: str = Field(
-        "UTC", description="Zone of the local times in CallEnd's log and transcript lines, e.g. `America/Denver`."
-    )
 
     @field_validator("sip_transports", "egress_allow", mode="before")
     @classmethod

@@ -92,7 +92,8 @@ def to_8khz(samples: Samples, rate_hz: int) -> Samples:
     spectrum[np.fft.rfftfreq(len(samples), 1 / rate_hz) > 3_600] = 0
     clean = np.fft.irfft(spectrum, len(samples))
     wanted = np.arange(int(len(samples) * RATE_HZ / rate_hz)) * (rate_hz / RATE_HZ)
-    return np.clip(np.interp(wanted, np.arange(len(samples)), clean), -32_768, 32_767).astype(np.int16)
+    heard = np.clip(np.interp(wanted, np.arange(len(samples)), clean), -32_768, 32_767)
+    return np.asarray(heard, dtype=np.int16)
 
 
 def read_wave(data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from switchhook.domain.errors import VoiceUnavailable
 from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, ToolCall, Utterance
 from switchhook.domain.plan import AgentSpec, CallPlan, RecordingSpec, Refusal
 from switchhook.domain.ports import (
+    CallJournal,
     FrameTap,
     Heard,
     Leg,
@@ -181,9 +182,8 @@ class FakeJournal:
     ran: list[ToolCall] = field(default_factory=list)
     tools_finished: int = 0
 
-    @property
-    def tools(self) -> ToolRunner:
-        return self
+    def __post_init__(self) -> None:
+        self.tools: ToolRunner = self
 
     async def run(self, call: ToolCall) -> str:
         self.ran.append(call)
@@ -208,7 +208,7 @@ class FakeBook:
         self.journal = journal
         self.reports: list[CallReport] = []
 
-    def open(self, attempt: CallAttempt, plan: CallPlan) -> FakeJournal:
+    def open(self, attempt: CallAttempt, plan: CallPlan) -> CallJournal:
         return self.journal
 
     async def finish(self, report: CallReport) -> None:

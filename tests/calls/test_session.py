@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from switchhook.agents.realtime.agent import RealtimeAgent
 
 from switchhook.agents.conversation import Agent, ModelLoss
+from switchhook.agents.realtime.agent import RealtimeAgent
 from switchhook.calls.session import CallParts, CallSession
 from switchhook.calls.switchboard import Switchboard
 from switchhook.domain.model import Encoding, Number

@@ -53,13 +53,45 @@ class Server:
         """The server's own Realtime endpoint."""
         return f"ws://127.0.0.1:{self.media_port}/v1/realtime?model=embedded"
 
+    @property
+    def http_url(self) -> str:
+        """The HTTP API."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def data_dir(self) -> Path:
+        """Database, spools, recordings and the server key."""
+        return self.folder / "data"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the server and of commands that work on its data."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("SWITCHHOOK_")} | self._settings
+
+    @staticmethod
+    def command(*arguments: str) -> tuple[str, ...]:
+        """The words of a `switchhook` command."""
+        return (sys.executable, "-m", "switchhook", *arguments)
+
+    async def run(self, *arguments: str) -> tuple[int, str]:
+        """Run another `switchhook` command with the same settings; gives its exit code and all that it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *self.command(*arguments),
+            env=self.environ,
+            cwd=self.folder,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), READY_S)
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
     async def start(self) -> None:
         """Start and wait for the ready line."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHHOOK_")}
-        command = [sys.executable, "-m", "switchhook", "serve", "--apply", str(self._config)]
+        command = self.command("serve", "--apply", str(self._config))
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *command, env={**environ, **self._settings}, cwd=self.folder, stdout=asyncio.subprocess.PIPE, stderr=log
+                *command, env=self.environ, cwd=self.folder, stdout=asyncio.subprocess.PIPE, stderr=log
             )
         assert self.process.stdout is not None
         try:

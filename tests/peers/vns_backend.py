@@ -37,21 +37,38 @@ class VnsBackend:
     """Statuses of the first CallEnd replies; 200 afterwards."""
     requests: list[Got] = field(default_factory=list)
     url: str = ""
+    port: int = 0
+    """Fixed while the backend lives, also while it is down."""
+    start_status: int = 200
+    start_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """CallStart is answered only while this is set, as it is at first."""
+    tool_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """The same for tools."""
 
     async def __aenter__(self) -> VnsBackend:
+        self._changed = asyncio.Condition()
+        self.start_gate.set()
+        self.tool_gate.set()
+        await self.come_up()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.go_down()
+
+    async def come_up(self) -> None:
+        """Listen, on the same port as before."""
         app = web.Application(client_max_size=32 << 20)
         app.router.add_post("/callstart", self._start)
         app.router.add_post("/callend", self._end)
         app.router.add_post("/tools{rest:.*}", self._tool)
-        self._changed = asyncio.Condition()
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def go_down(self) -> None:
+        """Refuse connections."""
         await self._runner.cleanup()
 
     def of(self, path: str) -> list[Got]:
@@ -73,8 +90,9 @@ class VnsBackend:
 
     async def _start(self, request: web.Request) -> web.Response:
         got = await self._keep(request)
+        await self.start_gate.wait()
         reply = self.start_reply(got.json) if callable(self.start_reply) else self.start_reply
-        return web.json_response(reply)
+        return web.json_response(reply, status=self.start_status)
 
     async def _end(self, request: web.Request) -> web.Response:
         await self._keep(request)
@@ -82,7 +100,9 @@ class VnsBackend:
         return web.json_response({"status": 0, "errorMessage": "Success"}, status=status)
 
     async def _tool(self, request: web.Request) -> web.Response:
-        return web.json_response(self.tool_reply(await self._keep(request)))
+        got = await self._keep(request)
+        await self.tool_gate.wait()
+        return web.json_response(self.tool_reply(got))
 
 
 def start_reply(ai_url: str, tools_url: str, tools: list[dict[str, Any]] | None = None, **instructions: Any) -> dict[str, Any]:

@@ -53,9 +53,9 @@ class Resampler:
             (blocks, self._window), np.float32, samples, strides=(self._in_block * step, step)
         )
         out = windows @ self._phases
-        np.rint(out, out)
-        np.minimum(out, 32767.0, out)
-        np.maximum(out, -32768.0, out)
+        np.rint(out, out=out)
+        np.minimum(out, 32767.0, out=out)
+        np.maximum(out, -32768.0, out=out)
         return out.astype("<i2").tobytes()
 
 

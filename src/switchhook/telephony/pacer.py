@@ -30,7 +30,10 @@ class Beating(Protocol):
     """What the pacer drives."""
 
     def beat(self, tick: int) -> None:
-        """One frame is due. `tick` is ten after the last, or later by whole frames that were skipped."""
+        """One frame is due. `tick` is ten after the last, or later by whole frames that were skipped.
+
+        A line that has just joined may be called sooner than ten ticks after its last beat: it passes that call over.
+        """
 
 
 class Ring:

@@ -137,8 +137,20 @@ class RtpPath:
         self.remote = (source[0], source[1])
         self.send = self._rtp.send
         self._loop.add_reader(self._rtp.fileno(), self._readable)
-        for packet in packets:
+        for packet in [*packets, *self._waiting_from(source)]:
             self._on_packet(packet)
+
+    def _waiting_from(self, source: tuple[Any, ...]) -> list[bytes]:
+        """What the peer sent before the socket was connected; what others sent in that time is thrown away."""
+        packets: list[bytes] = []
+        for _ in range(_MAX_EARLY_DATAGRAMS):
+            try:
+                packet, sender = self._rtp.recvfrom(DATAGRAM_BYTES)
+            except OSError:
+                break
+            if sender == source:
+                packets.append(packet)
+        return packets
 
     def _rtcp_readable(self) -> None:
         try:

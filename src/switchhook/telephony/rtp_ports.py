@@ -49,14 +49,13 @@ class RtpPorts:
         return len(self._free)
 
     def lease(self) -> PortLease:
-        """Bind a pair. Raises PortsExhausted when every port is leased or held by another program."""
+        """Bind a pair. Raises PortsExhausted when every port is leased or held by another program, or no socket can be had."""
         for _ in range(len(self._free)):
-            port = self._free.popleft()
-            lease = self._bind(port)
+            lease = self._bind(self._free[0])
             if lease is not None:
-                self._leased.add(port)
+                self._leased.add(self._free.popleft())
                 return lease
-            self._free.append(port)
+            self._free.rotate(-1)
         raise PortsExhausted()
 
     def release(self, lease: PortLease) -> None:
@@ -71,11 +70,13 @@ class RtpPorts:
         rtp = self._socket(port)
         if rtp is None:
             return None
-        rtcp = self._socket(port + 1)
-        if rtcp is None:
-            rtp.close()
-            return None
-        return PortLease(port, rtp, rtcp)
+        rtcp = None
+        try:
+            rtcp = self._socket(port + 1)
+        finally:
+            if rtcp is None:
+                rtp.close()
+        return None if rtcp is None else PortLease(port, rtp, rtcp)
 
     def _socket(self, port: int) -> socket.socket | None:
         """Return a bound socket, or None when the port is taken."""

@@ -150,11 +150,9 @@ class RtpStream:
         self._tap: FrameTap | None = None
         self._tables: dict[int, bytes | None] = {}
         self._outbound_table: bytes | None = None
-        self._silence = b""
-        self._last_payload = b""
+        self._silence = self._last_payload = self._tone = b""
         self._digits_out = DtmfSender()
         self._digit_filter = DigitFilter()
-        self._tone = b""
         self._path = RtpPath(self._lease, self._readable, self._packet, self._peer_report)
         self._receive = self._path.receive
         self._packets_out = self._second = self._event_tick = self._chore_tick = 0
@@ -419,7 +417,8 @@ class RtpStream:
             self._readable()
             if receiver.arrived_at != arrived_at:
                 return
-        start = max(self._filled_to_s, (receiver.arrived_at or now) + FRAME_TICKS * _TICK_S)
+        arrived_at = receiver.arrived_at or now
+        start = max(self._filled_to_s, arrived_at if receiver.silent else arrived_at + FRAME_TICKS * _TICK_S)
         frames = int((now - start) * TICKS_PER_S + 0.5) // FRAME_TICKS
         if frames <= 0:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from switchhook.domain.errors import PortsExhausted
@@ -72,7 +72,7 @@ class SipLeg:
         self._early: list[LegEvent] = []
         self._over = False
         self._closed = False
-        self._last_figures: dict[str, float] = {}
+        self._last_figures: Mapping[str, float] = {}
 
     @property
     def encoding(self) -> Encoding:
@@ -139,10 +139,11 @@ class SipLeg:
         if self._stream is not None:
             self._stream.send_digit(digit, duration_ms)
 
-    def figures(self) -> dict[str, float]:
+    @property
+    def figures(self) -> Mapping[str, float]:
         """Packets in, out and lost, jitter and concealed sound so far; empty before the answer."""
         if self._stream is None:
-            return dict(self._last_figures)
+            return self._last_figures
         stats = self._stream.stats
         return {
             "packets_in": stats.packets_in,
@@ -201,7 +202,7 @@ class SipLeg:
 
     def _release(self) -> None:
         if self._stream is not None:
-            self._last_figures = self.figures()
+            self._last_figures = self.figures
             self._spare = self._stream.playout
             self._stream.close()
             self._stream = None

@@ -85,7 +85,7 @@ class SipConfig:
 class SipServer:
     """Takes calls. Make it on the loop; `start` binds, `stop` ends every call and closes.
 
-    `on_call` is called synchronously for each call that was admitted, after its 100; the switchboard then rings, answers or rejects.
+    `on_call` is called at once for each call that was admitted, after its 100; the switchboard then rings, answers or rejects.
     """
 
     def __init__(
@@ -261,6 +261,7 @@ class SipServer:
         except Exception:
             logger.exception("sip.on_call failed", extra={"call_id": attempt.call_id})
             leg.reject(500)
+            leg.hang_up()
 
     def _origin(self, invited: Invited) -> Origin:
         trunk = self._trunks.by_name(invited.trunk) if invited.trunk else None

@@ -10,11 +10,14 @@ MAX_BYTES = 65_536
 MAX_LINES = 1_000
 MAX_MEDIA = 32
 
-_LINE = re.compile(r"([a-zA-Z])\s?=(.*)", re.DOTALL)
+_BLANK = " \t\x00"
+"""Stripped from lines; some end their bodies with a zero byte."""
+_LINE = re.compile(r"([a-zA-Z])[ \t]?=(.*)", re.DOTALL)
 _ADDRESS = re.compile(r"[0-9A-Za-z.:_\-%]+")
 _ORIGIN_NUMBER = re.compile(r"-?[0-9]{1,64}")
 """Longer than 64 bits and negative too: nobody computes with them."""
 _SESSION_ORDER = "iuepbtrzk"
+_BEFORE_CONNECTION = "iuep"
 _MEDIA_ORDER = "ibk"
 
 
@@ -231,7 +234,7 @@ class SessionDescription:
     """Address of the session's `c=` line, for every medium without its own."""
     attributes: Attributes = ()
     other: tuple[tuple[str, str], ...] = (("t", "0 0"),)
-    """Other lines before the first medium, as letter and value."""
+    """Other lines before the first medium, as letter and value, in the order of RFC 8866 §5."""
 
     @classmethod
     def parse(cls, data: bytes) -> SessionDescription:
@@ -244,7 +247,7 @@ class SessionDescription:
         starts = [at for at, (letter, _) in enumerate(lines) if letter == "m"]
         if len(starts) > MAX_MEDIA:
             raise SdpError("too many m= lines")
-        sections = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+        sections = [lines[start:end] for start, end in zip(starts, [*starts[1:], len(lines)], strict=False)]
         head = lines[: starts[0]] if starts else lines
         values = dict(reversed(head))
         if values.get("v", "").strip() != "0":
@@ -257,17 +260,15 @@ class SessionDescription:
             name=values.get("s", "-"),
             connection=_parse_connection(values.get("c")),
             attributes=_parse_attributes(head),
-            other=tuple((letter, value) for letter, value in head if letter in _SESSION_ORDER),
+            other=tuple(sorted((line for line in head if line[0] in _SESSION_ORDER), key=_session_rank)),
         )
 
     def serialize(self) -> bytes:
         """The description as bytes, lines ended with CRLF."""
         lines = ["v=0", f"o={self.origin}", f"s={self.name}"]
-        early = [line for line in self.other if line[0] in "iuep"]
-        late = [line for line in self.other if line[0] not in "iuep"]
-        lines += [f"{letter}={value}" for letter, value in sorted(early, key=_session_rank)]
+        lines += [f"{letter}={value}" for letter, value in self.other if letter in _BEFORE_CONNECTION]
         lines += _connection_lines(self.connection)
-        lines += [f"{letter}={value}" for letter, value in sorted(late, key=_session_rank)]
+        lines += [f"{letter}={value}" for letter, value in self.other if letter not in _BEFORE_CONNECTION]
         lines += [f"a={attribute}" for attribute in self.attributes]
         for media in self.media:
             lines += media._lines()
@@ -316,15 +317,15 @@ def _read_lines(data: bytes) -> list[tuple[str, str]]:
     if len(data) > MAX_BYTES:
         raise SdpError("the description is too long")
     text = data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
-    lines = [line for line in text.split("\n") if line.strip(" \t\x00")]
+    lines = [line for line in text.split("\n") if line.strip(_BLANK)]
     if len(lines) > MAX_LINES:
         raise SdpError("the description has too many lines")
     found = []
     for line in lines:
-        match = _LINE.match(line.strip(" \t\x00"))
+        match = _LINE.match(line.strip(_BLANK))
         if match is None:
             raise SdpError("a line is not letter=value")
-        found.append((match.group(1).lower(), match.group(2).strip()))
+        found.append((match.group(1).lower(), match.group(2).strip(_BLANK)))
     return found
 
 
@@ -343,7 +344,7 @@ def _parse_media(lines: list[tuple[str, str]]) -> MediaDescription:
         formats=tuple(words[3:]),
         connection=_parse_connection(connection),
         attributes=_parse_attributes(lines),
-        other=tuple((letter, value) for letter, value in lines if letter in _MEDIA_ORDER),
+        other=tuple(sorted((line for line in lines if line[0] in _MEDIA_ORDER), key=lambda line: _MEDIA_ORDER.index(line[0]))),
     )
 
 
@@ -363,7 +364,7 @@ def _parse_attributes(lines: list[tuple[str, str]]) -> Attributes:
     for letter, text in lines:
         if letter == "a":
             name, colon, value = text.partition(":")
-            found.append(Attribute(name.strip(), value.strip() if colon else None))
+            found.append(Attribute(name.strip(_BLANK), value.strip(_BLANK) if colon else None))
     return tuple(found)
 
 

@@ -168,8 +168,8 @@ class NonceMint:
         stamped, _, seal = nonce.rpartition(".")
         if not hmac.compare_digest(seal.encode("utf-8", "surrogateescape"), self._seal(stamped).encode()):
             return False
-        minted_at = int(stamped.partition(".")[0], 16) / 1000
-        return minted_at <= now <= minted_at + self._lifetime_s
+        age_ms = now * 1000 - int(stamped.partition(".")[0], 16)
+        return 0 <= age_ms <= self._lifetime_s * 1000
 
     def _seal(self, stamped: str) -> str:
         return hmac.new(self._key, stamped.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
@@ -235,19 +235,19 @@ def verify(
     """Judge the proof of a request.
 
     The digest's own URI is what was signed; it is not compared with the request URI, which proxies rewrite (RFC 3261 §22.4 item 6
-    leaves that to the server). Without quality of protection (RFC 2069 clients) there is no count, and the nonce's age alone
-    stops a replay. Another user name or realm is as BAD as a wrong password.
+    leaves that to the server). A client without quality of protection (RFC 2069) sends no count, so each nonce serves it once.
+    Another user name or realm is as BAD as a wrong password.
     """
     known = credentials.username == account.username and credentials.realm == account.realm
     if not matches(credentials, account.password, method) or not known:
         return Verdict.BAD
     if not nonces.is_fresh(credentials.nonce, now):
         return Verdict.STALE
-    if credentials.qop is None or counts is None:
-        return Verdict.GOOD
-    count = credentials.count
+    count = 1 if credentials.qop is None else credentials.count
     if count is None:
         return Verdict.BAD
+    if counts is None:
+        return Verdict.GOOD
     return Verdict.GOOD if counts.accept(credentials.nonce, count) else Verdict.STALE
 
 

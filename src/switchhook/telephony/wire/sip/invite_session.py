@@ -115,8 +115,9 @@ class InviteSession:
 
     def reject(self, status: int, retry_after_s: int | None, now: float) -> None:
         """Refuse the call."""
-        self._refuse(status, None, retry_after_s, now)
-        self._end("rejected", str(status))
+        if self.phase is Phase.RINGING:
+            self._refuse(status, None, retry_after_s, now)
+            self._end("rejected", str(status))
 
     def hang_up(self, now: float) -> None:
         """End it in good order: 480 before the answer; BYE after, once the ACK is there (RFC 3261 §15)."""

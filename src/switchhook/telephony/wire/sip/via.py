@@ -19,9 +19,10 @@ from switchhook.telephony.wire.sip.grammar import (
 MAGIC_COOKIE = "z9hG4bK"
 """Begins the branch of every RFC 3261 transaction (§8.1.1.7)."""
 
-# Blanks may stand around each slash and colon (RFC 3261 §25.1 `sent-protocol`, `sent-by`).
+# Blanks may stand around each slash and colon (RFC 3261 §25.1 `sent-protocol`, `sent-by`). Another version is read too: its
+# request is refused with 505, and the refusal needs a way back.
 _VIA = re.compile(
-    rf"SIP\s*/\s*2\.0\s*/\s*({TOKEN.pattern})\s+(\S[^;]*?)\s*(;.*)?",
+    rf"SIP\s*/\s*[0-9]\.[0-9]\s*/\s*({TOKEN.pattern})\s+(\S[^;]*?)\s*(;.*)?",
     re.IGNORECASE | re.DOTALL,
 )
 _DEFAULT_PORT = {"TLS": 5061, "WSS": 443, "WS": 80}

@@ -1,0 +1,651 @@
+"""The agent that talks through an OpenAI Realtime model: one conversation with one caller, as a machine.
+
+Rules:
+1. One `response.create` at a time, never while a response is active or the caller speaks over a tool's late result.
+2. What nobody heard was not said: an interruption flushes the playout, truncates the item at the heard milliseconds and cuts
+   the line.
+3. A tool runs once and is answered once (`ledger`), whatever becomes of the response that asked for it.
+4. The caller's sound is kept while no model listens, and sent in order when one does.
+5. A model that makes no progress is lost, whatever its socket says. A lost model is replaced once, with the text so far.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from switchhook.agents.conversation import (
+    AgentEffect,
+    CloseModel,
+    ConversationFailed,
+    ConversationOver,
+    FailureKind,
+    Logged,
+    ModelLoss,
+    OpenModel,
+    RunTool,
+    SendToModel,
+    Uttered,
+)
+from switchhook.agents.realtime import dialect
+from switchhook.agents.realtime.dialect import Event
+from switchhook.agents.realtime.ledger import ToolLedger
+from switchhook.agents.realtime.playing import Playing
+from switchhook.agents.realtime.transcript import Transcript
+from switchhook.agents.realtime.usage import Usage
+from switchhook.domain.model import Encoding, Speaker, ToolCall
+from switchhook.domain.plan import AgentSpec, BuiltinTool
+from switchhook.domain.ports import Clock, Playout
+from switchhook.media.transcode import transcoder
+
+ESTABLISH_S = 5.0
+"""From opening the socket to `session.updated` (contract §1.10 E)."""
+STEADY_S = 60.0
+"""A session that held so long may be replaced once more."""
+ANSWER_S = 10.0
+"""A model that was asked, or heard the caller finish, begins to answer within this."""
+PROGRESS_S = 30.0
+"""A response that is active brings some event within this."""
+SERVER_TURN_S = 1.0
+"""How long the model's own turn detection gets to answer before we ask."""
+DIGIT_PAUSE_S = 1.5
+MOST_DIGITS = 32
+FAREWELL_S = 15.0
+DEFAULT_FAREWELL = "Goodbye, and thank you for calling."
+KEPT_FRAMES = 3_000
+"""A minute of the caller's sound in 20 ms frames; past that the oldest is dropped."""
+FLUSH_BYTES_MS = 200
+LAST_ROLL_OVER_S = 240.0
+"""After the roll-over is due, a quiet moment is waited for so long at most."""
+
+
+class _Stage(Enum):
+    NEW = "new"
+    OPENING = "opening"
+    ESTABLISHING = "establishing"
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class RealtimeAgent:
+    """Implements `agents.conversation.Agent`. `encoding` is the line's, `ids` gives fresh item ids."""
+
+    def __init__(self, spec: AgentSpec, playout: Playout, encoding: Encoding, clock: Clock, ids: Callable[[], str]) -> None:
+        self._spec = spec
+        self._playout = playout
+        self._line = encoding
+        self._clock = clock
+        self._ids = ids
+        self._effects: list[AgentEffect] = []
+        self._deadlines: dict[str, float] = {}
+        self._stage = _Stage.NEW
+        self._began = 0.0
+        self._began_utc = clock.utc()
+        self._ledger = ToolLedger()
+        self._transcript = Transcript(self._wall)
+        self._playing = Playing(playout, encoding)
+        self._usage = Usage()
+        self._heard_as, self._spoken_as = dialect.asked_formats(spec.session_update)
+        self._server_answers = dialect.server_creates_responses(spec.session_update)
+        self._to_model: Callable[[bytes], bytes] | None = None
+        self._kept: deque[bytes] = deque(maxlen=KEPT_FRAMES)
+        self._dropped = False
+        self._forwarding = False
+        self._attempts = 0
+        self._was_ready = False
+        self._ready_at = 0.0
+        self._last_frame = 0.0
+        self._greeted = False
+        self._caller_speaks = False
+        self._response: str | None = None
+        self._requested = False
+        self._want = False
+        self._spoke = False
+        self._retried = False
+        self._unacknowledged: set[str] = set()
+        self._silenced: set[str] = set()
+        self._backlog: list[bytes] = []
+        self._digits = ""
+        self._farewell: str | None = None
+        self._farewell_response: str | None = None
+        self._farewell_asked = False
+        self._garbage = False
+        self._adopt_formats()
+
+    # -- packets ---------------------------------------------------------------------------------
+
+    def hear(self, payload: bytes, now: float) -> bytes | None:
+        """One frame of the caller's sound."""
+        if self._forwarding:
+            if self._to_model is not None:
+                payload = self._to_model(payload)
+            return dialect.APPEND_HEAD + b2a_base64(payload, newline=False) + dialect.APPEND_TAIL
+        if self._farewell is None and self._stage is not _Stage.CLOSED:
+            self._dropped = self._dropped or len(self._kept) == KEPT_FRAMES
+            self._kept.append(payload)
+        return None
+
+    def model_frame(self, data: bytes, now: float) -> None:
+        """One text frame of the model."""
+        if self._stage not in (_Stage.READY, _Stage.ESTABLISHING):
+            return
+        self._last_frame = now
+        try:
+            kind = dialect.read_head(data).type
+            if kind in ("response.output_audio.delta", "response.audio.delta"):
+                self._speak(dialect.read_audio(data), now)
+                return
+            event = dialect.read_event(data)
+        except msgspec.MsgspecError:
+            if not self._garbage:
+                self._garbage = True
+                self._log("AI Session: a frame could not be read")
+            return
+        handler = _HANDLERS.get(dialect.BETA_NAMES.get(kind, kind))
+        if handler is not None:
+            handler(self, event, now)
+            self._settle(now)
+
+    def _speak(self, delta: dialect.AudioDelta, now: float) -> None:
+        if delta.response_id in self._silenced:
+            return
+        self._spoke = True
+        if self._playing.play(delta.item_id, delta.content_index, delta.response_id, delta.delta, now):
+            self._transcript.place(delta.item_id, None, Speaker.AGENT, now)
+            self._transcript.began(delta.item_id, now)
+
+    # -- inputs of the call ----------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Begin."""
+        self._began, self._began_utc = now, self._clock.utc()
+        self._open(now)
+
+    def model_opened(self, now: float) -> None:
+        """The socket is open. The update goes out at once: servers that greet with `session.created` and servers that do not
+        both take it."""
+        if self._stage is _Stage.OPENING:
+            self._stage = _Stage.ESTABLISHING
+            self._last_frame = now
+            self._send(self._spec.session_update)
+
+    def model_lost(self, loss: ModelLoss, now: float) -> None:
+        """The socket closed or never opened."""
+        if self._stage in (_Stage.NEW, _Stage.CLOSED):
+            return
+        self._log(f"AI Session: lost: {loss.detail}")
+        self._replace_or_fail(loss.retryable, loss.detail, now)
+
+    def tool_returned(self, call_id: str, output: str, now: float) -> None:
+        """A tool's text for the model."""
+        if self._stage is _Stage.CLOSED or not self._ledger.finish(call_id):
+            return
+        item_id = self._ids()
+        if self._ledger.is_orphan(call_id):
+            name = self._ledger.name(call_id)
+            self._say_to_model(dialect.text_item(item_id, "user", f"[Result of the tool {name}] {output}"))
+        else:
+            item = {"id": item_id, "type": "function_call_output", "call_id": call_id, "output": output}
+            self._say_to_model(dialect.item_create(item))
+        self._unacknowledged.add(item_id)
+        if self._ledger.group_complete(call_id):
+            self._want_response(now)
+        self._settle(now)
+
+    def digit(self, digit: str, now: float) -> None:
+        """A key was pressed: the first one interrupts; `#` or a pause ends the number."""
+        if self._stage is _Stage.CLOSED or self._farewell is not None:
+            return
+        if not self._digits:
+            self._interrupt(now, cancel=True)
+        if digit != "#" or not self._digits:
+            self._digits += digit
+        self._deadlines["digits"] = now + DIGIT_PAUSE_S
+        if digit == "#" or len(self._digits) >= MOST_DIGITS:
+            self._end_digits(now)
+        self._settle(now)
+
+    def drained(self, now: float) -> None:
+        """All queued sound was heard."""
+        for item in self._playing.drained():
+            self._transcript.heard(item.item_id)
+        self._settle(now)
+
+    def stop(self, now: float) -> None:
+        """The call is over."""
+        if self._stage is not _Stage.CLOSED:
+            self._close(now)
+
+    # -- what the driver needs -------------------------------------------------------------------
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """Tokens summed over the conversation."""
+        return self._usage.totals
+
+    @property
+    def deadline(self) -> float | None:
+        """The earliest of what is waited for."""
+        return min(self._deadlines.values()) if self._deadlines else None
+
+    def take(self) -> list[AgentEffect]:
+        """Effects so far."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def tick(self, now: float) -> None:
+        """Something was waited for long enough."""
+        for name in [name for name, due in self._deadlines.items() if due <= now]:
+            del self._deadlines[name]
+            _EXPIRED[name](self, now)
+        if self._stage is not _Stage.CLOSED:
+            self._settle(now)
+
+    # -- the model's session ---------------------------------------------------------------------
+
+    def _open(self, now: float) -> None:
+        self._attempts += 1
+        self._stage = _Stage.OPENING
+        self._deadlines["establish"] = now + ESTABLISH_S
+        self._effects.append(OpenModel(self._spec.url, self._spec.headers))
+
+    def _replace_or_fail(self, retryable: bool, detail: str, now: float) -> None:
+        steady = self._stage is _Stage.READY and now - self._ready_at >= STEADY_S
+        if steady:
+            self._attempts = 1
+        if retryable and self._attempts < 2:
+            self._leave_session(now)
+            self._effects.append(CloseModel())
+            self._open(now)
+            return
+        kind = FailureKind.LOST if self._was_ready else FailureKind.NOT_ESTABLISHED
+        self._close(now)
+        self._effects.append(ConversationFailed(kind, detail))
+
+    def _leave_session(self, now: float) -> None:
+        """Forget what only the session that is gone knew; a reply it owed is owed by the next."""
+        self._forwarding = False
+        self._want = self._want or self._response is not None or self._requested
+        self._response, self._requested = None, False
+        self._caller_speaks = False
+        self._unacknowledged.clear()
+        self._ledger.orphan_all()
+        self._playing.finish(now)
+        if self._farewell is not None and self._farewell_response is None:
+            self._farewell_asked = False
+        for name in ("answer", "progress", "ask", "roll-over", "last roll-over"):
+            self._deadlines.pop(name, None)
+
+    def _on_updated(self, event: Event, now: float) -> None:
+        if self._stage is not _Stage.ESTABLISHING:
+            return
+        self._stage = _Stage.READY
+        self._ready_at = now
+        self._deadlines.pop("establish", None)
+        self._check_formats(event)
+        if self._was_ready:
+            for speaker, text in self._transcript.told:
+                role = "assistant" if speaker is Speaker.AGENT else "user"
+                self._send(dialect.text_item(self._ids(), role, text))
+        self._was_ready = True
+        backlog, self._backlog = self._backlog, []
+        for kept in backlog:
+            self._send(kept)
+        self._flush_kept()
+        if self._spec.roll_over_after_ms is not None:
+            self._deadlines["roll-over"] = now + self._spec.roll_over_after_ms / 1000
+        if self._spec.speaks_first and not self._greeted:
+            self._want = True
+        self._greeted = True
+
+    def _flush_kept(self) -> None:
+        if self._dropped:
+            self._log("AI Session: more than a minute of the caller's sound came before the session; the oldest was dropped")
+        sound = b"".join(self._kept)
+        self._kept.clear()
+        step = FLUSH_BYTES_MS * self._line.bytes_per_ms
+        for start in range(0, len(sound), step):
+            piece = sound[start : start + step]
+            self._send(dialect.append(piece if self._to_model is None else self._to_model(piece)))
+        self._forwarding = self._farewell is None
+
+    def _check_formats(self, event: Event) -> None:
+        heard, spoken = dialect.session_formats(event.get("session"))
+        if (heard or self._heard_as, spoken or self._spoken_as) != (self._heard_as, self._spoken_as):
+            self._log("AI Session: the server uses other audio formats than the session asked for")
+            self._heard_as, self._spoken_as = heard or self._heard_as, spoken or self._spoken_as
+            self._adopt_formats()
+
+    def _adopt_formats(self) -> None:
+        self._to_model = transcoder(self._line, self._heard_as)
+        self._playing.speak_as(self._spoken_as)
+
+    def _roll_over(self, now: float) -> None:
+        self._log("AI Session: rolling over to a fresh session")
+        self._attempts = 0
+        self._leave_session(now)
+        self._effects.append(CloseModel())
+        self._open(now)
+
+    def _close(self, now: float) -> None:
+        self._stage = _Stage.CLOSED
+        self._forwarding = False
+        self._deadlines.clear()
+        self._kept.clear()
+        for cut in self._playing.interrupt(now):
+            self._transcript.cut(cut.item.item_id, cut.share)
+        self._effects += [Uttered(line) for line in self._transcript.release(now, all_of_them=True)]
+        self._effects.append(CloseModel())
+
+    # -- what the model says ---------------------------------------------------------------------
+
+    def _on_error(self, event: Event, now: float) -> None:
+        error = event.get("error")
+        error = error if isinstance(error, dict) else {}
+        code = str(error.get("code") or error.get("type") or "error")
+        self._log(f"AI Session: error {code}: {str(error.get('message', ''))[:500]}")
+        if code == "session_expired":
+            self._attempts = 0
+            self._replace_or_fail(True, "the model's session expired", now)
+        elif code == "conversation_already_has_active_response" and self._requested:
+            self._requested, self._want = False, True
+
+    def _on_speech_started(self, event: Event, now: float) -> None:
+        self._caller_speaks = True
+        self._deadlines.pop("answer", None)
+        self._deadlines.pop("ask", None)
+        item_id = event.get("item_id")
+        if isinstance(item_id, str) and self._spec.transcribes_caller:
+            self._transcript.place(item_id, None, Speaker.CALLER, now)
+        if self._spec.interrupt_response and self._farewell is None:
+            self._interrupt(now, cancel=not self._server_answers)
+
+    def _on_speech_stopped(self, event: Event, now: float) -> None:
+        self._caller_speaks = False
+        if self._server_answers:
+            self._deadlines["answer"] = now + ANSWER_S
+            if self._want:
+                self._deadlines["ask"] = now + SERVER_TURN_S
+
+    def _on_committed(self, event: Event, now: float) -> None:
+        item_id = event.get("item_id")
+        if isinstance(item_id, str) and self._spec.transcribes_caller:
+            self._transcript.place(item_id, event.get("previous_item_id"), Speaker.CALLER, now)
+
+    def _on_item(self, event: Event, now: float) -> None:
+        item = event.get("item")
+        if not isinstance(item, dict) or not isinstance(item.get("id"), str):
+            return
+        self._unacknowledged.discard(item["id"])
+        if item.get("type") == "mcp_approval_request":
+            self._deny(item)
+
+    def _deny(self, item: Mapping[str, Any]) -> None:
+        self._log(f"AI Session: denied the MCP tool {item.get('name', '')}, which asks for an approval that nobody here can give")
+        answer = {"id": self._ids(), "type": "mcp_approval_response", "approval_request_id": item["id"], "approve": False}
+        self._say_to_model(dialect.item_create(answer))
+
+    def _on_caller_text(self, event: Event, now: float) -> None:
+        self._usage.add_transcription(event.get("usage"))
+        item_id, text = event.get("item_id"), event.get("transcript")
+        if isinstance(item_id, str):
+            self._transcript.place(item_id, None, Speaker.CALLER, now)
+            self._transcript.complete(item_id, text if isinstance(text, str) else "")
+
+    def _on_caller_text_failed(self, event: Event, now: float) -> None:
+        if isinstance(event.get("item_id"), str):
+            self._transcript.void(event["item_id"])
+
+    def _on_words(self, event: Event, now: float) -> None:
+        item_id, words = event.get("item_id"), event.get("delta")
+        if isinstance(item_id, str) and isinstance(words, str):
+            self._transcript.place(item_id, None, Speaker.AGENT, now)
+            self._transcript.add_words(item_id, words)
+
+    def _on_words_done(self, event: Event, now: float) -> None:
+        item_id, text = event.get("item_id"), event.get("transcript")
+        if isinstance(item_id, str) and isinstance(text, str):
+            self._transcript.place(item_id, None, Speaker.AGENT, now)
+            self._transcript.complete(item_id, text)
+
+    def _on_audio_done(self, event: Event, now: float) -> None:
+        self._playing.finish(now, item_id=event.get("item_id"))
+        if self._playout.idle:
+            self.drained(now)
+
+    # -- responses -------------------------------------------------------------------------------
+
+    def _on_response_created(self, event: Event, now: float) -> None:
+        response = event.get("response")
+        self._response = str(response.get("id", "")) if isinstance(response, dict) else ""
+        self._deadlines.pop("answer", None)
+        self._deadlines.pop("ask", None)
+        self._deadlines["progress"] = now + PROGRESS_S
+        self._spoke = False
+        if self._requested and self._farewell_asked and self._farewell_response is None:
+            self._farewell_response = self._response
+        elif not self._requested and not self._unacknowledged:
+            self._want = False  # the model answers by itself, knowing all that we told it
+        self._requested = False
+
+    def _on_response_done(self, event: Event, now: float) -> None:
+        response = event.get("response")
+        response = response if isinstance(response, dict) else {}
+        response_id = str(response.get("id", ""))
+        self._usage.add_response(response.get("usage"))
+        for item in response.get("output") or ():
+            self._consider_call(item, response_id, now)
+        self._playing.finish(now, response_id=response_id)
+        self._silenced.discard(response_id)
+        if self._response in (response_id, ""):
+            self._response = None
+            self._deadlines.pop("progress", None)
+        self._judge(response, response_id)
+        if self._playout.idle:
+            self.drained(now)
+
+    def _judge(self, response: Mapping[str, Any], response_id: str) -> None:
+        status = response.get("status")
+        if status in ("failed", "incomplete"):
+            self._log(f"AI Session: response {status}")
+        if status == "failed" and not self._spoke:
+            self._want = self._want or not self._retried
+            self._retried = True
+        elif status == "completed":
+            self._retried = False
+        if response_id and response_id == self._farewell_response and status != "completed" and not self._spoke:
+            self._farewell_response, self._farewell_asked = None, False
+
+    def _on_output_item_done(self, event: Event, now: float) -> None:
+        self._consider_call(event.get("item"), str(event.get("response_id", "")), now)
+
+    def _on_mcp_done(self, event: Event, now: float) -> None:
+        self._want = True
+        self._deadlines["ask"] = now + SERVER_TURN_S
+
+    def _want_response(self, now: float) -> None:
+        self._want = True
+        if self._caller_speaks:
+            self._deadlines.pop("ask", None)
+
+    def _settle(self, now: float) -> None:
+        """After every input: tell what is final, ask for what is owed, see whether it is time to go."""
+        for line in self._transcript.release(now):
+            self._effects.append(Uttered(line))
+        held = self._transcript.deadline
+        if held is None:
+            self._deadlines.pop("held", None)
+        elif self._stage is not _Stage.CLOSED:
+            self._deadlines["held"] = held
+        if self._stage is not _Stage.READY or self._response is not None or self._requested:
+            return
+        if self._farewell is not None:
+            self._settle_farewell(now)
+        elif self._want and not self._caller_speaks and "ask" not in self._deadlines:
+            self._ask(dialect.response_create(), now)
+        elif self._roll_over_due(now):
+            self._roll_over(now)
+
+    def _ask(self, text: bytes, now: float) -> None:
+        self._want, self._requested = False, True
+        self._deadlines["answer"] = now + ANSWER_S
+        self._send(text)
+
+    def _roll_over_due(self, now: float) -> bool:
+        due = "last roll-over" in self._deadlines
+        return due and not (self._caller_speaks or self._ledger.running or self._playing.any or self._digits)
+
+    # -- interruption ----------------------------------------------------------------------------
+
+    def _interrupt(self, now: float, cancel: bool) -> None:
+        """The caller speaks or presses a key: silence the agent and tell the model what was heard."""
+        if cancel and self._response is not None and self._stage is _Stage.READY:
+            self._send(dialect.RESPONSE_CANCEL)
+        if self._response:
+            self._silenced.add(self._response)
+        for cut in self._playing.interrupt(now):
+            self._transcript.cut(cut.item.item_id, cut.share)
+            if self._stage is _Stage.READY and cut.received_ms:
+                self._send(dialect.truncate(cut.item.item_id, cut.item.content_index, cut.heard_ms))
+
+    # -- tools -----------------------------------------------------------------------------------
+
+    def _consider_call(self, item: object, response_id: str, now: float) -> None:
+        if not isinstance(item, dict):
+            return
+        if item.get("type") == "mcp_approval_request" and item.get("id") not in self._silenced:
+            return
+        if item.get("type") != "function_call" or item.get("status") not in ("completed", None):
+            return
+        call = ToolCall(str(item.get("call_id", "")), str(item.get("name", "")), str(item.get("arguments") or "{}"))
+        if not self._ledger.start(call, response_id):
+            return
+        if self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION:
+            self._say_goodbye(call, now)
+        else:
+            self._effects.append(RunTool(call))
+
+    def _say_goodbye(self, call: ToolCall, now: float) -> None:
+        self._ledger.finish(call.call_id)
+        item = {"id": self._ids(), "type": "function_call_output", "call_id": call.call_id, "output": '{"status":"ending"}'}
+        self._say_to_model(dialect.item_create(item))
+        if self._farewell is None:
+            self._farewell = _farewell_of(call.arguments)
+            # Nothing the caller says from here on may cut the goodbye short: the model does not hear it.
+            self._forwarding = False
+            self._deadlines["farewell"] = now + FAREWELL_S
+
+    def _settle_farewell(self, now: float) -> None:
+        if not self._farewell_asked:
+            self._farewell_asked = True
+            words = (self._farewell or "").replace('"', "'")
+            instructions = f'Say exactly this to the caller and nothing else: "{words}"'
+            self._ask(dialect.response_create({"instructions": instructions, "tools": [], "tool_choice": "none"}), now)
+        elif self._farewell_response is not None and self._playout.idle and not self._playing.any:
+            self._over(now)
+
+    def _over(self, now: float) -> None:
+        self._close(now)
+        self._effects.append(ConversationOver())
+
+    # -- keys ------------------------------------------------------------------------------------
+
+    def _end_digits(self, now: float) -> None:
+        digits, self._digits = self._digits, ""
+        self._deadlines.pop("digits", None)
+        if digits:
+            item_id = self._ids()
+            text = f"DTMF: {digits}"
+            self._transcript.say(item_id, Speaker.CALLER, text, now)
+            self._say_to_model(dialect.text_item(item_id, "user", text))
+            self._unacknowledged.add(item_id)
+            self._want_response(now)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _on_establish_late(self, now: float) -> None:
+        self._replace_or_fail(True, "the model's session was not established in time", now)
+
+    def _on_no_answer(self, now: float) -> None:
+        if self._last_frame + ANSWER_S > now:
+            self._deadlines["answer"] = self._last_frame + ANSWER_S
+            return
+        self._replace_or_fail(True, "the model made no progress", now)
+
+    def _on_no_progress(self, now: float) -> None:
+        if self._last_frame + PROGRESS_S > now:
+            self._deadlines["progress"] = self._last_frame + PROGRESS_S
+            return
+        self._replace_or_fail(True, "the model made no progress", now)
+
+    def _on_roll_over(self, now: float) -> None:
+        self._deadlines["last roll-over"] = now + LAST_ROLL_OVER_S
+
+    def _on_nothing(self, now: float) -> None:
+        """What was waited for is looked at when everything settles."""
+
+    # -- small things ----------------------------------------------------------------------------
+
+    def _say_to_model(self, text: bytes) -> None:
+        """Send, or keep for the session that comes."""
+        if self._stage is _Stage.READY:
+            self._send(text)
+        else:
+            self._backlog.append(text)
+
+    def _send(self, text: bytes) -> None:
+        self._effects.append(SendToModel(text))
+
+    def _log(self, text: str) -> None:
+        self._effects.append(Logged(text))
+
+    def _wall(self, at: float) -> datetime:
+        return self._began_utc + timedelta(seconds=at - self._began)
+
+
+def _farewell_of(arguments: str) -> str:
+    try:
+        values = dialect.read_event(arguments.encode())
+    except msgspec.MsgspecError:
+        return DEFAULT_FAREWELL
+    farewell = values.get("farewell")
+    return farewell.strip() if isinstance(farewell, str) and farewell.strip() else DEFAULT_FAREWELL
+
+
+_Handler = Callable[[RealtimeAgent, Event, float], None]
+_HANDLERS: Mapping[str, _Handler] = {
+    "session.updated": RealtimeAgent._on_updated,
+    "error": RealtimeAgent._on_error,
+    "input_audio_buffer.speech_started": RealtimeAgent._on_speech_started,
+    "input_audio_buffer.speech_stopped": RealtimeAgent._on_speech_stopped,
+    "input_audio_buffer.committed": RealtimeAgent._on_committed,
+    "conversation.item.added": RealtimeAgent._on_item,
+    "conversation.item.done": RealtimeAgent._on_item,
+    "conversation.item.input_audio_transcription.completed": RealtimeAgent._on_caller_text,
+    "conversation.item.input_audio_transcription.failed": RealtimeAgent._on_caller_text_failed,
+    "response.created": RealtimeAgent._on_response_created,
+    "response.done": RealtimeAgent._on_response_done,
+    "response.output_item.done": RealtimeAgent._on_output_item_done,
+    "response.output_audio.done": RealtimeAgent._on_audio_done,
+    "response.output_audio_transcript.delta": RealtimeAgent._on_words,
+    "response.output_audio_transcript.done": RealtimeAgent._on_words_done,
+    "response.mcp_call.completed": RealtimeAgent._on_mcp_done,
+    "response.mcp_call.failed": RealtimeAgent._on_mcp_done,
+}
+_EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
+    "establish": RealtimeAgent._on_establish_late,
+    "answer": RealtimeAgent._on_no_answer,
+    "progress": RealtimeAgent._on_no_progress,
+    "ask": RealtimeAgent._on_nothing,
+    "held": RealtimeAgent._on_nothing,
+    "digits": RealtimeAgent._end_digits,
+    "farewell": RealtimeAgent._over,
+    "roll-over": RealtimeAgent._on_roll_over,
+    "last roll-over": RealtimeAgent._roll_over,
+}

@@ -1,0 +1,97 @@
+"""What the agent's items have sent to the playout, and how much of each was heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from switchhook.domain.model import Encoding
+from switchhook.domain.ports import Playout
+from switchhook.media.transcode import transcoder
+
+
+@dataclass(slots=True)
+class Item:
+    """One item's sound."""
+
+    item_id: str
+    content_index: int
+    response_id: str
+    received_bytes: int = 0
+    """Of the model's sound."""
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An item that the caller cut off."""
+
+    item: Item
+    heard_ms: int
+    received_ms: int
+
+    @property
+    def share(self) -> float:
+        """Of the item's sound, how much was heard: 0 to 1."""
+        return self.heard_ms / self.received_ms if self.received_ms else 0.0
+
+
+class Playing:
+    """Items in the playout by their keys. Sound is transcoded only where model and line differ."""
+
+    def __init__(self, playout: Playout, line: Encoding) -> None:
+        self._playout = playout
+        self._line = line
+        self._items: dict[str, Item] = {}
+        self._model = line
+        self._transcode: Callable[[bytes], bytes] | None = None
+
+    def speak_as(self, model: Encoding) -> None:
+        """The model's sound has this encoding."""
+        self._model = model
+        self._transcode = transcoder(model, self._line)
+
+    @property
+    def any(self) -> bool:
+        """Whether some item's sound is not yet heard to its end."""
+        return bool(self._items)
+
+    def play(self, item_id: str, content_index: int, response_id: str, sound: bytes, now: float) -> bool:
+        """Queue sound; True when it is the item's first."""
+        key = item_id if not content_index else f"{item_id}/{content_index}"
+        item = self._items.get(key)
+        first = item is None
+        if item is None:
+            item = self._items[key] = Item(item_id, content_index, response_id)
+        item.received_bytes += len(sound)
+        transcode = self._transcode
+        self._playout.enqueue(key, sound if transcode is None else transcode(sound), now)
+        return first
+
+    def finish(self, now: float, response_id: str | None = None, item_id: str | None = None) -> None:
+        """No more sound will come for these items (None: any)."""
+        for key, item in self._items.items():
+            if not item.done and response_id in (None, item.response_id) and item_id in (None, item.item_id):
+                item.done = True
+                self._playout.finish(key, now)
+
+    def drained(self) -> list[Item]:
+        """The playout is empty: finished items were heard to their end."""
+        heard = [key for key, item in self._items.items() if item.done]
+        return [self._items.pop(key) for key in heard]
+
+    def interrupt(self, now: float) -> list[Cut]:
+        """Silence the agent; tells what was heard of each item that was not heard to its end."""
+        cuts = []
+        for heard in self._playout.interrupt(now):
+            item = self._items.pop(heard.key, None)
+            if item is not None:
+                received_ms = item.received_bytes // self._model.bytes_per_ms
+                cuts.append(Cut(item, min(heard.heard_ms, received_ms), received_ms))
+        for item in self._items.values():
+            received_ms = item.received_bytes // self._model.bytes_per_ms
+            cuts.append(Cut(item, received_ms, received_ms))
+        self._items.clear()
+        if self._transcode is not None:
+            self._transcode = transcoder(self._model, self._line)
+        return cuts

@@ -1,0 +1,163 @@
+"""The transcript: what was really heard and said, in the order of the conversation.
+
+Rules:
+1. An agent's line is final when its sound was heard to the end, or when the caller cut it off: then it ends at the word nearest
+   the share of its sound that was heard, and a line of which nothing was heard is no line.
+2. A caller's line is final when its transcription came. Later lines wait for it, at most `HOLD_S`.
+3. `order` follows the conversation's items, not the arrival of their texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from switchhook.domain.model import Speaker, Utterance
+
+HOLD_S = 3.0
+
+
+@dataclass(slots=True)
+class _Line:
+    speaker: Speaker
+    at: float
+    text: str = ""
+    complete: bool = False
+    """All of the text is known."""
+    share: float | None = None
+    """Of an agent's line: which share of its sound was heard; 1.0: all. None: it is still playing."""
+    void: bool = False
+    order: int | None = None
+    gone: bool = False
+
+    @property
+    def final(self) -> bool:
+        if self.speaker is Speaker.CALLER:
+            return self.complete
+        if self.share is None:
+            return False
+        return self.complete or (self.share < 1.0 and bool(self.text)) or self.share == 0.0
+
+
+def heard_words(text: str, share: float) -> str:
+    """The beginning of the text, cut at the end of the word nearest to this share of its length."""
+    if share >= 1.0:
+        return text
+    target = share * len(text)
+    ends = [0, *(i for i in range(1, len(text)) if text[i].isspace() and not text[i - 1].isspace()), len(text)]
+    return text[: min(ends, key=lambda end: abs(end - target))]
+
+
+class Transcript:
+    """Lines by item id, released in order. `wall` turns monotonic seconds into UTC."""
+
+    def __init__(self, wall: Callable[[float], datetime]) -> None:
+        self._wall = wall
+        self._lines: dict[str, _Line] = {}
+        self._sequence: list[str] = []
+        self._next_order = 0
+        self._held_since: float | None = None
+        self.told: list[tuple[Speaker, str]] = []
+        """Speaker and text of every line so far, for a model session that takes over."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When a held line is released although an earlier one is still missing."""
+        return None if self._held_since is None else self._held_since + HOLD_S
+
+    def place(self, item_id: str, previous_item_id: str | None, speaker: Speaker, now: float) -> None:
+        """An item exists; it stands behind `previous_item_id` when that is known."""
+        if item_id in self._lines:
+            return
+        self._lines[item_id] = _Line(speaker, now)
+        before = self._lines.get(previous_item_id or "")
+        if previous_item_id in self._sequence:
+            self._sequence.insert(self._sequence.index(previous_item_id) + 1, item_id)
+        elif before is not None and before.gone:
+            self._sequence.insert(0, item_id)
+        else:
+            self._sequence.append(item_id)
+
+    def began(self, item_id: str, now: float) -> None:
+        """The agent's first sound of this item plays."""
+        if (line := self._lines.get(item_id)) is not None:
+            line.at = now
+
+    def add_words(self, item_id: str, words: str) -> None:
+        """A piece of the agent's text."""
+        line = self._lines.get(item_id)
+        if line is not None and not line.complete:
+            line.text += words
+
+    def complete(self, item_id: str, text: str) -> None:
+        """All of the text. An interrupted line that was told already stays as it was."""
+        line = self._lines.get(item_id)
+        if line is not None and not line.complete:
+            line.text, line.complete = text, True
+
+    def heard(self, item_id: str) -> None:
+        """All of the agent's sound was heard."""
+        line = self._lines.get(item_id)
+        if line is not None and line.share is None:
+            line.share = 1.0
+
+    def cut(self, item_id: str, share: float) -> None:
+        """The caller cut the agent off after this share of the sound."""
+        line = self._lines.get(item_id)
+        if line is not None and line.share is None:
+            line.share = min(share, 0.999)
+
+    def void(self, item_id: str) -> None:
+        """No text will come for this item, or none was spoken."""
+        if (line := self._lines.get(item_id)) is not None:
+            line.void = True
+
+    def say(self, item_id: str, speaker: Speaker, text: str, now: float) -> None:
+        """A line that is complete at once (keys that were pressed)."""
+        self.place(item_id, None, speaker, now)
+        line = self._lines[item_id]
+        line.text, line.complete, line.share = text, True, 1.0
+
+    def release(self, now: float, all_of_them: bool = False) -> list[Utterance]:
+        """Lines that are final by now, in order. `all_of_them`: the call is over, nothing more will come."""
+        out: list[Utterance] = []
+        waiting = False
+        patience = all_of_them or (self._held_since is not None and now >= self._held_since + HOLD_S)
+        blocked_final = False
+        for item_id in list(self._sequence):
+            line = self._lines[item_id]
+            if line.void or (all_of_them and not line.final):
+                self._forget(item_id, line)
+            elif not line.final:
+                waiting = True
+                if patience and line.order is None:
+                    line.order = self._take_order()
+            elif waiting and not patience and line.order is None:
+                blocked_final = True
+            else:
+                out += self._utterance(item_id, line)
+        if blocked_final:
+            self._held_since = now if self._held_since is None else self._held_since
+        else:
+            self._held_since = None
+        return out
+
+    def _utterance(self, item_id: str, line: _Line) -> list[Utterance]:
+        share = 1.0 if line.share is None else line.share
+        text = heard_words(line.text, share).strip()
+        order = line.order if line.order is not None else self._take_order()
+        self._forget(item_id, line)
+        if not text:
+            return []
+        self.told.append((line.speaker, text))
+        return [Utterance(line.speaker, text, order, self._wall(line.at), interrupted=share < 1.0)]
+
+    def _take_order(self) -> int:
+        self._next_order += 1
+        return self._next_order
+
+    def _forget(self, item_id: str, line: _Line) -> None:
+        """The line is told; its id is kept so that late events for it change nothing."""
+        line.gone = line.void = True
+        self._sequence.remove(item_id)

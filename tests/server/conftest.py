@@ -1,0 +1,30 @@
+"""One server for all tests that change nothing about it; each test has its own model and its own callers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.server.house import House, open_house
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """Starts with the first test that needs it and lives to the last."""
+    async with open_house(tmp_path_factory.mktemp("house"), SWITCHHOOK_DRAIN_S="1") as house:
+        yield house
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def house(shared_house: House) -> AsyncIterator[House]:
+    """The shared house, with the customer's backend as new."""
+    backend = shared_house.backend
+    backend.requests.clear()
+    backend.end_statuses.clear()
+    backend.start_status, backend.start_reply = 200, {}
+    backend.tool_reply = lambda got: {"ok": True}
+    backend.start_gate.set()
+    backend.tool_gate.set()
+    yield shared_house

@@ -1,0 +1,146 @@
+"""A server with a customer's backend behind it, and the calls that tests place to it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from switchhook_demo.phone import Call, Phone
+from tests.peers.server import Server, config
+from tests.peers.vns_backend import VnsBackend, start_reply
+from tests.server.listening import of_turn
+from tests.server.model import Model, ModelSession
+from tests.server.waiting import eventually
+
+NUMBER = "+17206999999"
+FALLBACK_NUMBER = "+17206999998"
+FALLBACK_MESSAGE = "We are sorry. Please call again later."
+SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) ([-+.\deE]+)$", re.MULTILINE)
+
+
+def function(name: str) -> dict[str, Any]:
+    """A tool of the session."""
+    return {"type": "function", "name": name, "description": name, "parameters": {"type": "object", "properties": {}}}
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A call under way."""
+
+    call: Call
+    session: ModelSession
+    guid: str
+
+
+@dataclass
+class House:
+    """A running server and its customer."""
+
+    server: Server
+    backend: VnsBackend
+    _callers: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
+
+    def uri(self, number: str = NUMBER) -> str:
+        """Where a phone dials."""
+        return f"sip:{number}@127.0.0.1:{self.server.sip_port}"
+
+    def new_caller(self) -> str:
+        """A caller's number that no other call has."""
+        return f"+1720555{next(self._callers):04d}"
+
+    def answer_with(self, model: Model, tools: Sequence[str] = (), **instructions: Any) -> dict[str, Any]:
+        """Let CallStart name this model; gives the reply, which may be changed."""
+        listed = [function(name) for name in tools]
+        reply = start_reply(model.url, f"{self.backend.url}/tools", listed, **instructions)
+        self.backend.start_status, self.backend.start_reply = 200, reply
+        return reply
+
+    async def start_of(self, caller: str) -> dict[str, Any]:
+        """Wait for the CallStart of a caller."""
+        shown = caller.removeprefix("+1")
+
+        async def find() -> dict[str, Any] | None:
+            return next((got.json for got in self.backend.of("/callstart") if got.json["callerId"] == shown), None)
+
+        return await eventually(find, f"a CallStart of {caller}")
+
+    async def end_of(self, guid: str, deadline_s: float = 20.0) -> dict[str, Any]:
+        """Wait for the CallEnd of a call."""
+
+        async def find() -> dict[str, Any] | None:
+            return next(iter(self.ends_of(guid)), None)
+
+        return await eventually(find, f"a CallEnd of {guid}", deadline_s)
+
+    def ends_of(self, guid: str) -> list[dict[str, Any]]:
+        """Every CallEnd of a call that came."""
+        return [got.json for got in self.backend.of("/callend") if got.json["sessionGuid"] == guid]
+
+    async def recording(self, guid: str, suffix: str) -> Path:
+        """Wait for the finished recording of a call."""
+        path = self.server.data_dir / "recordings" / f"{guid}.{suffix}"
+
+        async def find() -> Path | None:
+            return path if path.exists() else None
+
+        return await eventually(find, f"the recording {path.name}")
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the HTTP API."""
+        async with aiohttp.ClientSession() as http, http.get(self.server.http_url + path) as reply:
+            return reply.status, await reply.text()
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics."""
+        _, text = await self.get("/metrics")
+        return {name: float(value) for name, value in SAMPLE.findall(text)}
+
+    async def idle(self) -> None:
+        """Wait until no call is live."""
+
+        async def find() -> bool:
+            return (await self.metrics())["switchhook_calls_active"] == 0
+
+        await eventually(find, "no live call")
+
+    @asynccontextmanager
+    async def talk(self, model: Model, caller: str = "", number: str = NUMBER, **phone: Any) -> AsyncIterator[Talk]:
+        """A call that is answered and whose model session is open; whoever has not hung up at the end does."""
+        caller = caller or self.new_caller()
+        count = len(model.sessions) + 1
+        async with Phone(user=caller, **phone) as telephone:
+            call = await telephone.dial(self.uri(number))
+            await call.answered()
+            session = await model.session(count)
+            await session.got("session.update")
+            yield Talk(call, session, (await self.start_of(caller))["sessionGuid"])
+
+
+def house_config(backend: VnsBackend, allow_from: Sequence[str] = ("127.0.0.1/32",)) -> dict[str, Any]:
+    """Two numbers of one account: one plain, one with a fallback message."""
+    content = config(backend.url)
+    content["trunks"][0]["allow_from"] = list(allow_from)
+    fallback = {"number": None, "message": FALLBACK_MESSAGE}
+    content["numbers"].append({**content["numbers"][0], "number": FALLBACK_NUMBER, "fallback": fallback})
+    return content
+
+
+@asynccontextmanager
+async def open_house(
+    folder: Path, content: Callable[[VnsBackend], dict[str, Any]] = house_config, **settings: str
+) -> AsyncIterator[House]:
+    """A house of its own for a test."""
+    async with VnsBackend({}) as backend, Server(folder, content(backend), **settings) as server:
+        yield House(server, backend)
+
+
+async def ear_has(call: Call, frames: int, turn: int = 0, deadline_s: float = 10.0) -> None:
+    """Wait until so many numbered frames of a turn have been heard."""
+    await call.ear.until(lambda: len(of_turn(call.ear.packets, turn)) >= frames, deadline_s, f"{frames} frames of turn {turn}")

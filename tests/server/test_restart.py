@@ -1,0 +1,118 @@
+"""CallEnd comes exactly once for each call, whatever dies: the server, the customer, or both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.server.house import House, ear_has, open_house
+from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, loud_part, peak_hz, recorded, speech
+from tests.server.model import Model
+from tests.server.test_vns_call import TICKS, spoken_lines
+from tests.server.waiting import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def _short_call(house: House, model: Model) -> str:
+    """A whole call; its CallEnd came, and so did every one that was due before it."""
+    async with house.talk(model) as talk:
+        await talk.session.got("response.create")
+        await talk.session.say(speech(100), "Hello!")
+        await ear_has(talk.call, 5)
+        await talk.call.hang_up()
+    await house.end_of(talk.guid)
+    return talk.guid
+
+
+async def _all_acknowledged(house: House) -> None:
+    """The server has written down that nothing waits to be sent."""
+
+    async def find() -> bool:
+        return (await house.metrics())["switchhook_outbox_pending"] == 0
+
+    await eventually(find, "no pending end webhook")
+
+
+async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path) -> None:
+    """After the restart one CallEnd with status 5 and the lines so far, and a recording of what was said."""
+    async with open_house(tmp_path) as house, Model() as model:
+        house.answer_with(model, recordCall=True, recordCallFormat="wav")
+        async with house.talk(model) as talk:
+            await talk.session.got("response.create")
+            await talk.session.say(agent_tone(1000), "Hello!")
+            await talk.call.say(caller_tone(1000))
+            await talk.session.caller_spoke("Hello there.")
+            await talk.session.say(speech(3000), "This is never told.")  # long enough for the lines and seconds to be on disk
+            await ear_has(talk.call, 140)
+            await house.server.kill()
+        assert not house.backend.of("/callend")
+        await house.server.start()
+        end = await house.end_of(talk.guid)
+        assert (end["status"], end["customerCallId"]) == (5, "CallId-001")
+        assert end["errorMessage"] not in (None, "", "No Errors")
+        assert spoken_lines(end)[:2] == ["AI : Hello!", "User: Hello there."]
+        assert TICKS.fullmatch(end["callEnd"])
+        assert end["callStart"] <= end["callConnected"] <= end["callEnd"]
+        caller, agent, _ = recorded(await house.recording(talk.guid, "wav"))
+        assert abs(peak_hz(loud_part(caller)) - CALLER_HZ) < NEAR_HZ
+        assert abs(peak_hz(loud_part(agent)[:8000]) - AGENT_HZ) < NEAR_HZ
+        await house.server.kill()
+        await house.server.start()
+        await _short_call(house, model)
+        assert len(house.ends_of(talk.guid)) == 1
+
+
+async def test_kill_9_after_the_acknowledgement(tmp_path: Path) -> None:
+    """What was acknowledged is not sent again."""
+    async with open_house(tmp_path) as house, Model() as model:
+        house.answer_with(model)
+        first = await _short_call(house, model)
+        await _all_acknowledged(house)
+        await house.server.kill()
+        await house.server.start()
+        await _short_call(house, model)
+        await _all_acknowledged(house)
+        assert len(house.ends_of(first)) == 1
+
+
+async def test_kill_9_while_call_start_is_under_way(tmp_path: Path) -> None:
+    """The customer knows the call, so its end is owed, too."""
+    async with open_house(tmp_path) as house, Model() as model:
+        house.answer_with(model)
+        house.backend.start_gate.clear()
+        from switchhook_demo.phone import Phone
+
+        caller = house.new_caller()
+        async with Phone(user=caller) as phone:
+            await phone.dial(house.uri())
+            guid = (await house.start_of(caller))["sessionGuid"]
+            await house.server.kill()
+        house.backend.start_gate.set()
+        await house.server.start()
+        end = await house.end_of(guid)
+        assert (end["status"], end["callConnected"]) == (5, None)
+        await _short_call(house, model)
+        assert len(house.ends_of(guid)) == 1
+
+
+async def test_a_customer_who_fails_gets_the_same_bytes_again(tmp_path: Path) -> None:
+    """Down, then up while the server restarts, then failing once more: one event, three attempts, one body."""
+    async with open_house(tmp_path) as house, Model() as model:
+        house.answer_with(model)
+        async with house.talk(model) as talk:
+            await talk.session.got("response.create")
+            await house.backend.go_down()
+            await talk.call.hang_up()
+        await house.idle()
+        assert await house.server.stop() == 0
+        house.backend.end_statuses.append(500)
+        await house.backend.come_up()
+        await house.server.start()
+        first, second = await house.backend.wait_for("/callend", 2, deadline_s=60)
+        assert first.body == second.body
+        assert first.json["sessionGuid"] == talk.guid
+        assert first.json["status"] == 0
+        await _all_acknowledged(house)
+        assert len(house.ends_of(talk.guid)) == 2

@@ -1,0 +1,242 @@
+"""A VNS call from the first webhook to the last, with everything that the customer, the model and the caller see of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.house import House
+from tests.server.listening import (
+    AGENT_HZ,
+    CALLER_HZ,
+    NEAR_HZ,
+    agent_tone,
+    caller_tone,
+    heard_tone,
+    loud_part,
+    pcm24_tone,
+    peak_hz,
+    recorded,
+    share_at,
+)
+from tests.server.model import Model
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+SECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+TICKS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z")
+LOG_LINE = re.compile(r"^\d\d/\d\d/\d\d - \d\d:\d\d:\d\d\.\d{3} - ")
+TRANSCRIPT_LINE = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (AI :|User:) ")
+END_FIELDS = """sessionGuid callStart callConnected callEnd calledNumber callerId callerIdName status errorMessage
+outboundTriggered outboundCallResult customerCallId callReferredOut transfers logInformation transcription""".split()
+
+
+def spoken_lines(end: dict[str, Any]) -> list[str]:
+    """The transcript without its times."""
+    assert all(TRANSCRIPT_LINE.match(line) for line in end["transcription"])
+    return [line[24:] for line in end["transcription"]]
+
+
+def log_texts(end: dict[str, Any]) -> list[str]:
+    """The log without its times."""
+    assert all(LOG_LINE.match(line) for line in end["logInformation"])
+    return [LOG_LINE.sub("", line) for line in end["logInformation"]]
+
+
+async def test_a_whole_call(house: House) -> None:
+    """The caller and the model hear each other, a tool runs, and both webhooks tell it exactly."""
+    house.backend.tool_reply = lambda got: {"opens": "9:00", "unicode": "é"}
+    caller = house.new_caller()
+    async with Model() as model:
+        reply = house.answer_with(model, ["opening_hours"], recordCall=True, recordCallFormat="wav")
+        reply["session"]["unknown"] = {"deep": [1, 1.0, 1e3, None, "ü"], "big": 12345678901234567890}
+        async with house.talk(model, caller, display_name="Ada Caller") as talk:
+            call, session, guid = talk.call, talk.session, talk.guid
+            _check_call_start(house, caller, guid)
+            [update] = session.of("session.update")
+            assert update == {name: value for name, value in reply.items() if name != "VoiceElements_Instructions"}
+            assert session.headers["Authorization"] == "Bearer secret-token"
+
+            await session.got("response.create")
+            await session.say(agent_tone(800), "Hello!")
+            await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 780), 10, "the greeting")
+            await call.say(caller_tone(1000))
+            await session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 980), "the caller's tone")
+            item_id = await session.caller_starts()
+            await session.caller_stops(item_id, None)
+
+            await session.call_tool("call_1", "opening_hours", {"day": "Monday"})
+            assert json.loads(await session.output_of("call_1")) == {"opens": "9:00", "unicode": "é"}
+            await session.got("response.create", 2)
+            await session.say(agent_tone(400), "We open at nine.")
+            at = {"item_id": item_id, "content_index": 0, "transcript": "When do you open?"}
+            await session.send("conversation.item.input_audio_transcription.completed", **at)
+            await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 1180), 10, "the answer")
+            await call.hang_up()
+        await session.until(lambda: session.closed, "the model's socket is closed")
+        end = await house.end_of(guid)
+    _check_tool_request(house, guid)
+    _check_call_end(house, caller, guid, end)
+    assert spoken_lines(end) == ["AI : Hello!", "User: When do you open?", "AI : We open at nine."]
+    _check_recording(await house.recording(guid, "wav"))
+
+
+def _check_call_start(house: House, caller: str, guid: str) -> None:
+    [start] = house.backend.of("/callstart")
+    assert start.headers["Token"] == "abc"
+    assert start.headers["Content-Type"] == "application/json"
+    assert GUID.fullmatch(guid)
+    assert SECONDS.fullmatch(start.json["callStart"])
+    assert list(start.json.items()) == [
+        ("sessionGuid", guid),
+        ("calledNumber", "7206999999"),
+        ("callerId", caller.removeprefix("+1")),
+        ("callerIdName", "Ada Caller"),
+        ("outboundTriggered", False),
+        ("softwareVersion", "0.1.0.0"),
+        ("callStart", start.json["callStart"]),
+        ("customerCallId", None),
+    ]
+
+
+def _check_tool_request(house: House, guid: str) -> None:
+    [tool] = house.backend.of("/tools")
+    assert tool.headers["Token"] == "tool-token"
+    assert tool.headers["Content-Type"] == "application/json"
+    metadata = {"toolName": "opening_hours", "sessionGuid": guid, "customerCallId": "CallId-001"}
+    assert list(tool.json.items()) == [("VoiceElements_InvokeTool", metadata), ("day", "Monday")]
+
+
+def _check_call_end(house: House, caller: str, guid: str, end: dict[str, Any]) -> None:
+    [start] = house.backend.of("/callstart")
+    [got] = house.backend.of("/callend")
+    assert got.headers["Token"] == "abc"
+    assert list(end) == END_FIELDS
+    times = [end["callStart"], end["callConnected"], end["callEnd"]]
+    assert all(TICKS.fullmatch(time) for time in times)
+    assert times == sorted(times)
+    assert end["callStart"][:19] == start.json["callStart"][:19]
+    assert {name: end[name] for name in END_FIELDS if name not in ("callStart", "callConnected", "callEnd")} == {
+        "sessionGuid": guid,
+        "calledNumber": "7206999999",
+        "callerId": caller.removeprefix("+1"),
+        "callerIdName": "Ada Caller",
+        "status": 0,
+        "errorMessage": "No Errors",
+        "outboundTriggered": False,
+        "outboundCallResult": "N/A",
+        "customerCallId": "CallId-001",
+        "callReferredOut": False,
+        "transfers": None,
+        "logInformation": end["logInformation"],
+        "transcription": end["transcription"],
+    }
+    logged = log_texts(end)
+    assert logged[0] == "Logging Started."
+    assert 'Tool Request: opening_hours {"day": "Monday"}' in logged
+    [answer] = [line for line in logged if line.startswith("Tool Reply:")]
+    name, body = re.fullmatch(r"Tool Reply: (\w+) 200 \d+ms (.*)", answer, re.DOTALL).groups()  # type: ignore[union-attr]  # None fails
+    assert (name, json.loads(body)) == ("opening_hours", {"opens": "9:00", "unicode": "é"})
+    assert "tool-token" not in got.body.decode()
+
+
+def _check_recording(path: Path) -> None:
+    """Caller left, agent right, neither in the other's channel, as long as they spoke."""
+    left, right, rate_hz = recorded(path)
+    assert rate_hz == 8_000
+    for channel, frequency_hz, spoken_ms in ((left, CALLER_HZ, 1000), (right, AGENT_HZ, 1200)):
+        loud = loud_part(channel)
+        assert abs(peak_hz(loud) - frequency_hz) < NEAR_HZ
+        assert abs(len(loud) / 8 - spoken_ms) <= 40
+        assert share_at(loud, frequency_hz) > 0.8
+    first_of_caller, first_of_agent = (int((abs(channel) > 1000).argmax()) for channel in (left, right))
+    assert first_of_agent + 800 * 8 < first_of_caller + 160  # the caller spoke after the greeting
+
+
+async def test_an_encrypted_recording_opens_with_its_password_alone(house: House, tmp_path: Path) -> None:
+    """Opus by default; the file on disk is no audio, and `switchhook recording decrypt` makes it one."""
+    async with Model() as model:
+        house.answer_with(model, recordCall=True, recordCallPassword="Sesam öffne dich")
+        async with house.talk(model) as talk:
+            await talk.session.got("response.create")
+            await talk.session.say(agent_tone(1000), "Hello!")
+            await talk.call.say(caller_tone(1000))
+            await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 10, "the greeting")
+            await talk.call.hang_up()
+    sealed = await house.recording(talk.guid, "opus.enc")
+    assert b"OggS" not in sealed.read_bytes()
+    right, wrong, opened = tmp_path / "right", tmp_path / "wrong", tmp_path / "opened.opus"
+    right.write_text("Sesam öffne dich\n")
+    wrong.write_text("Sesam\n")
+    decrypt = ("recording", "decrypt", str(sealed), "-o", str(opened), "--password-file")
+    code, told = await house.server.run(*decrypt, str(wrong))
+    assert code == 1
+    assert "Traceback" not in told
+    assert not opened.exists()
+    code, told = await house.server.run(*decrypt, str(right))
+    assert code == 0, told
+    caller, agent, rate_hz = recorded(opened)
+    assert abs(peak_hz(loud_part(caller, rate_hz), rate_hz) - CALLER_HZ) < NEAR_HZ
+    assert abs(peak_hz(loud_part(agent, rate_hz), rate_hz) - AGENT_HZ) < NEAR_HZ
+
+
+async def test_nothing_is_logged_or_recorded_unless_asked(house: House) -> None:
+    """The flags' defaults: no log, no transcript, no file."""
+    async with Model() as model:
+        reply = house.answer_with(model)
+        told = reply["VoiceElements_Instructions"]
+        for name in ("logTranscription", "logToolCallRequests", "logToolCallReplies"):
+            del told[name]
+        async with house.talk(model, number="+17206999999") as talk:
+            await talk.session.got("response.create")
+            await talk.session.say(agent_tone(100), "Hello!")
+            await talk.call.hang_up()
+        end = await house.end_of(talk.guid)
+    assert (end["logInformation"], end["transcription"], end["status"]) == (None, None, 0)
+    assert not list((house.server.data_dir / "recordings").glob(f"*{talk.guid}*"))
+
+
+@pytest.mark.parametrize("user", ["+17206999999", "17206999999", "7206999999"])
+async def test_every_form_of_the_number_finds_it(house: House, user: str) -> None:
+    async with Model() as model:
+        house.answer_with(model)
+        async with house.talk(model, number=user) as talk:
+            await talk.call.hang_up()
+        assert (await house.end_of(talk.guid))["calledNumber"] == "7206999999"
+
+
+async def test_a_law_caller_with_a_24_khz_model(house: House) -> None:
+    """Both directions are transcoded when the line and the model differ."""
+    async with Model() as model:
+        reply = house.answer_with(model)
+        for direction in ("input", "output"):
+            reply["session"]["audio"][direction]["format"] = {"type": "audio/pcm", "rate": 24000}
+        async with house.talk(model, encodings=("PCMA",)) as talk:
+            call, session = talk.call, talk.session
+            await session.got("response.create")
+            await session.say(pcm24_tone(AGENT_HZ, 800))
+            await call.say(caller_tone(800))
+            await session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 760, pcm24=True), "the caller's tone in 24 kHz")
+            await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 760), 10, "the model's tone in A-law")
+            assert call.ear.encoding == "PCMA"
+            await call.hang_up()
+        await house.end_of(talk.guid)
+
+
+async def test_audio_from_before_the_model_was_ready_is_not_lost(house: House) -> None:
+    """The caller speaks at once; the model's session takes a while to be ready."""
+    async with Model() as model:
+        model.update_gate.clear()
+        house.answer_with(model)
+        async with house.talk(model) as talk:
+            await talk.call.say(caller_tone(600))
+            model.update_gate.set()
+            await talk.session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 580), "what the caller said early")
+            await talk.call.hang_up()
+        await house.end_of(talk.guid)

@@ -1,0 +1,45 @@
+"""Who calls whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from switchhook.telephony.sip_identity import Identity, identify
+from switchhook.telephony.wire.sip.message import Request
+
+
+def invite(uri: str = "sip:+17205550100@gw", **fields: str) -> Request:
+    headers = {"From": '"Ann Lee" <sip:+17205550111@phone>;tag=1', "To": "<sip:+17205550199@gw>", **fields}
+    return Request("INVITE", uri, [(name.replace("_", "-"), value) for name, value in headers.items()])
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (invite(), Identity("+17205550100", "+17205550111", "Ann Lee")),
+        (invite("sip:gw"), Identity("+17205550199", "+17205550111", "Ann Lee")),
+        (invite("tel:+1-720-555-0100"), Identity("+17205550100", "+17205550111", "Ann Lee")),
+        (invite("sip:+17205550100;phone-context=x@gw"), Identity("+17205550100", "+17205550111", "Ann Lee")),
+        (
+            invite(P_Asserted_Identity='"Bob" <sip:+17205550122@core>, <tel:+17205550122>'),
+            Identity("+17205550100", "+17205550122", "Bob"),
+        ),
+        (invite(P_Asserted_Identity="<tel:+17205550122>"), Identity("+17205550100", "+17205550122", "Ann Lee")),
+        (invite(P_Asserted_Identity="nonsense <<"), Identity("+17205550100", "+17205550111", "Ann Lee")),
+        (invite(Remote_Party_ID="<sip:+17205550133@core>"), Identity("+17205550100", "+17205550133", "Ann Lee")),
+        (invite(From='"Anonymous" <sip:anonymous@anonymous.invalid>;tag=1'), Identity("+17205550100", "anonymous", None)),
+        (
+            invite(From='"Anonymous" <sip:anonymous@anonymous.invalid>;tag=1', P_Asserted_Identity="<tel:+17205550122>"),
+            Identity("+17205550100", "+17205550122", None),
+        ),
+        (
+            invite(P_Asserted_Identity="<tel:+17205550122>", Privacy="id;critical"),
+            Identity("+17205550100", "anonymous", None),
+        ),
+        (invite(From="<sip:phone>;tag=1"), Identity("+17205550100", "anonymous", None)),
+        (invite(From="<sip:+17205550111@phone>;tag=1"), Identity("+17205550100", "+17205550111", None)),
+        (invite(From='"Zoë \\"Z\\"" <sip:a%20b@phone>;tag=1'), Identity("+17205550100", "a b", 'Zoë "Z"')),
+    ],
+)
+def test_parties(request_: Request, expected: Identity) -> None:
+    assert identify(request_) == expected
