@@ -6,6 +6,7 @@ how late it was itself, so that a run on a busy machine is recognised.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import heapq
 import os
@@ -22,7 +23,7 @@ from typing import Any
 from bench import numbered
 from bench.cycle import CYCLE_FRAMES, FRAME_S, SETTLE_S, SPEAKS
 
-SO_TIMESTAMPNS = 35
+SO_TIMESTAMPNS, SO_ATTACH_FILTER = 35, 26
 TIMESPEC = struct.Struct("qq")
 RTP = struct.Struct("!BBHII")
 SEQUENCE_AND_TIME = struct.Struct("!HI")
@@ -73,6 +74,20 @@ class Caller:
     def record(self) -> dict[str, Any]:
         """What the evaluation needs."""
         return {name: getattr(self, name) for name in RECORDED}
+
+
+# Classic BPF over UDP header and payload: load one byte of the RTP payload; when it is µ-law silence keep nothing, else all.
+SILENCE_AT = 8 + RTP.size + 5
+SILENCE_FILTER = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in ((0x30, 0, 0, SILENCE_AT), (0x15, 0, 1, 0xFF), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF))
+)
+
+
+def drop_silence(media: socket.socket) -> None:
+    """Have the kernel drop the silence that a server sends all the time, so that reading it does not cost the load a third."""
+    program = ctypes.create_string_buffer(SILENCE_FILTER, len(SILENCE_FILTER))
+    media.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(SILENCE_FILTER) // 8, ctypes.addressof(program)))
 
 
 RECORDED = (
@@ -194,6 +209,7 @@ class Load:
     def _dial(self, number: int, hold_s: float | None, at: float) -> None:
         media = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         media.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        drop_silence(media)
         media.bind(("127.0.0.1", 0))
         media.setblocking(False)
         caller = Caller(number, hold_s, media, at)

@@ -1,0 +1,456 @@
+"""The composition root: the one place that knows both the ports and what is plugged into them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from switchhook.agents.conversation import Agent, ModelLoss
+from switchhook.agents.providers.local_voice import LocalVoice
+from switchhook.agents.realtime.agent import RealtimeAgent
+from switchhook.agents.realtime.socket import ModelSockets
+from switchhook.api.app import HttpDoor, application
+from switchhook.api.ops import health
+from switchhook.api.ops.logs import set_up_logging
+from switchhook.api.ops.metrics import Metrics, Sample
+from switchhook.api.vns.contract import VnsContract
+from switchhook.api.vns.routes import routes as vns_routes
+from switchhook.api.vns.webhook_test import WebhookName, try_webhook
+from switchhook.calls.session import AgentMaker, CallParts, ModelLink, current_call
+from switchhook.calls.switchboard import Switchboard
+from switchhook.domain.contract import Contract
+from switchhook.domain.errors import ApplyError, RecordingError, SettingError
+from switchhook.domain.model import CallId, Encoding
+from switchhook.domain.phone import e164
+from switchhook.domain.plan import AgentSpec
+from switchhook.domain.ports import Playout
+from switchhook.egress import Egress
+from switchhook.media.recording.recorder import SpoolRecorders
+from switchhook.media.workers import Workers
+from switchhook.settings import Settings
+from switchhook.store.opened import DataDirLock, Store
+from switchhook.store.secrets import SecretBox, server_key
+from switchhook.telephony.pacer import Pacer
+from switchhook.telephony.rtp_ports import RtpPorts
+from switchhook.telephony.rtp_stream import RtpStream
+from switchhook.telephony.sip_server import SipConfig, SipServer
+from switchhook.telephony.trunks import TrunkDirectory
+from switchhook.usecases.accounts import TokenVerifier
+from switchhook.usecases.apply import Applier
+from switchhook.usecases.callbook import CallBookkeeper
+from switchhook.usecases.incoming import Incoming
+from switchhook.usecases.outbox import Delivery
+from switchhook.usecases.recordings import RecordingDesk
+from switchhook.usecases.recovery import recover
+
+log = logging.getLogger(__name__)
+
+TRUNKS_EVERY_S = 2.0
+"""How soon a change by `switchhook apply` reaches a running server."""
+RECORDINGS_GRACE_S = 30.0
+"""How long a stopping server waits for recording files; what is not made then is made at the next start."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    def utc(self) -> datetime:
+        """Wall time."""
+        return datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), UTC)
+
+
+def contracts() -> Mapping[str, Contract]:
+    """Every contract by the name that numbers use."""
+    found: list[Contract] = [VnsContract()]
+    return {contract.name: contract for contract in found}
+
+
+class RealtimeAgents(AgentMaker):
+    """Agents that talk through a Realtime model."""
+
+    def __init__(self, sockets: ModelSockets, clock: SystemClock) -> None:
+        self._sockets = sockets
+        self._clock = clock
+
+    def agent(self, spec: AgentSpec, playout: Playout, encoding: Encoding) -> Agent:
+        """An agent that has not started."""
+        return RealtimeAgent(spec, playout, encoding, self._clock, lambda: f"item_{uuid.uuid4().hex[:24]}")
+
+    def link(
+        self, on_open: Callable[[], None], on_frame: Callable[[bytes], None], on_lost: Callable[[ModelLoss], None]
+    ) -> ModelLink:
+        """A socket that is not open."""
+        return self._sockets.link(on_open, on_frame, on_lost)
+
+
+def open_store(settings: Settings) -> tuple[Store, SecretBox]:
+    """The store that the settings name, and the box that seals its secrets."""
+    box = SecretBox(server_key(settings.data_dir, settings.secret_key))
+    return Store(settings.sqlalchemy_url, box, _node(settings.data_dir)), box
+
+
+def _node(data_dir: Path) -> str:
+    """This server's lasting name: after a restart it finds its own calls by it."""
+    path = data_dir / "node"
+    if not path.exists():
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(uuid.uuid4().hex)
+    return path.read_text().strip()
+
+
+class Server:
+    """A whole server on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.contracts = contracts()
+        self.store, box = open_store(settings)
+        self.egress = Egress(settings.egress_allow, self.clock)
+        self.workers = Workers(settings.workers)
+        self.tokens = TokenVerifier(self.store.directory, self.clock)
+        self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.egress, self.clock)
+        self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
+        folder = settings.data_dir / "recordings"
+        self.recordings = RecordingDesk(folder, box, self.store.recordings, self.workers.run)
+        self.recorders = SpoolRecorders(self.recordings.spools, box, self.clock, self.workers.run, self._spawn, self._on_sealed)
+        self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
+        self.pacer = Pacer(self.clock.now)
+        self.trunks = TrunkDirectory()
+        self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
+        self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self.switchboard.offer, self.clock, os.urandom)
+        self.metrics = Metrics(self._samples)
+        self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
+        self._loop = asyncio.get_running_loop()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._making: set[asyncio.Task[None]] = set()
+        self._services: list[asyncio.Task[None]] = []
+
+    async def run(self, apply_file: Path | None, announce: Callable[[str], None]) -> None:
+        """Serve until SIGTERM or SIGINT, then drain."""
+        stop = asyncio.Event()
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(kind, stop.set)
+        await self.store.open()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            writing = tasks.create_task(self.store.run())
+            try:
+                await self._start(apply_file)
+                announce(self._ready_line())
+                await stop.wait()
+                await self._drain()
+            finally:
+                await self._stop()
+                await self.store.close()
+                await writing
+
+    # -- start -----------------------------------------------------------------------------------
+
+    async def _start(self, apply_file: Path | None) -> None:
+        if apply_file is not None:
+            for line in await _apply(self.store, self.contracts, apply_file, dry_run=False):
+                log.info("applied", extra={"change": line})
+        closed = await recover(self.store.calls, self.store.directory, self.contracts, self.clock)
+        if closed:
+            log.warning("calls of a stopped server were closed", extra={"calls": closed})
+        self.trunks.replace(await self.store.directory.trunks())
+        self._serve(self.delivery.run())
+        self._serve(self.book.run())
+        self._serve(self._follow_trunks())
+        ready = asyncio.Event()
+        self._serve(self.switchboard.run(ready))
+        await ready.wait()
+        self._spawn(self._salvage())
+        await self.http.start()
+        await self._start_media()
+        await self.sip.start()
+        _settle_memory()
+
+    async def _start_media(self) -> None:
+        """The media WebSockets."""
+
+    async def _follow_trunks(self) -> None:
+        version = await self.store.directory.version()
+        while True:
+            await asyncio.sleep(TRUNKS_EVERY_S)
+            changed = await self.store.directory.version()
+            if changed != version:
+                version = changed
+                self.trunks.replace(await self.store.directory.trunks())
+                self.tokens.forget()
+                log.info("configuration changed")
+
+    async def _salvage(self) -> None:
+        count = await self.recordings.salvage()
+        if count:
+            log.warning("recordings were salvaged", extra={"recordings": count})
+
+    # -- end -------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        log.info("draining", extra={"calls": self.switchboard.live})
+        await self.switchboard.drain(self.settings.drain_s)
+
+    async def _stop(self) -> None:
+        await self.sip.stop()
+        self.switchboard.close()
+        await self.http.stop()
+        self.recorders.writer.close()
+        await asyncio.sleep(0)  # sealed spools are told through the loop
+        if self._making:
+            await asyncio.wait(set(self._making), timeout=RECORDINGS_GRACE_S)
+        for task in [*self._making, *self._services]:
+            task.cancel()
+        await asyncio.gather(*self._making, *self._services, return_exceptions=True)
+        await self.egress.close()
+        await self.workers.close()
+        self.pacer.close()
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    def _call_parts(self) -> CallParts:
+        return CallParts(
+            routing=Incoming(self.store.directory, self.store.calls, self.contracts, self.egress, self.clock),
+            book=self.book,
+            agents=RealtimeAgents(ModelSockets(self.egress), self.clock),
+            recorders=self.recorders,
+            voice=LocalVoice(self.workers),
+            clock=self.clock,
+        )
+
+    def _mounts(self) -> list[Any]:
+        checks: dict[str, health.Check] = {
+            "database": self._check_database,
+            "sip": self._check_sip,
+            "draining": self._check_drain,
+        }
+        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token)]
+
+    def _stream(self) -> RtpStream:
+        return RtpStream(self.ports, self.pacer, self.settings.media_timeout_s)
+
+    async def _check_database(self) -> str | None:
+        await self.store.directory.version()
+        return None
+
+    async def _check_sip(self) -> str | None:
+        return None if self.sip.address(self.settings.sip_transports[0]) else "not listening"
+
+    async def _check_drain(self) -> str | None:
+        return "no new calls are taken" if self.switchboard.draining else None
+
+    def _samples(self) -> Iterator[Sample]:
+        board = self.switchboard
+        yield Sample("switchhook_calls_live", "Calls under way", board.live)
+        yield Sample("switchhook_calls_limit", "Most calls at one time", board.max_calls)
+        for name, count in board.figures().items():
+            yield Sample(f"switchhook_calls_{name}", f"Calls {name}", count, "counter")
+        yield Sample("switchhook_rtp_ports_leased", "RTP port pairs in use", self.ports.leased)
+        yield Sample("switchhook_deliveries_under_way", "End webhooks being sent", self.delivery.under_way)
+        yield Sample("switchhook_recordings_making", "Recording files being made", len(self._making))
+        yield Sample("switchhook_rtp_frames_skipped", "Frames skipped by a late loop", self.pacer.skipped_frames, "counter")
+        for name, count in self.sip.figures.items():
+            gauge = name in ("transactions", "dialogs", "connections")
+            yield Sample(f"switchhook_sip_{name}", f"SIP {name}", count, "gauge" if gauge else "counter")
+
+    def _ready_line(self) -> str:
+        settings = self.settings
+        sip = ", ".join(
+            f"{name} {address[0]}:{address[1]}" for name in settings.sip_transports if (address := self.sip.address(name))
+        )
+        return f"switchhook is ready: SIP {sip}; HTTP {settings.http_host}:{self.http.port}"
+
+    # -- tasks -----------------------------------------------------------------------------------
+
+    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that lives as long as the server; if it fails, the server stops."""
+        assert self._tasks is not None
+        self._services.append(self._tasks.create_task(work))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task on recordings, which a stopping server waits for."""
+        assert self._tasks is not None
+        task = self._tasks.create_task(work)
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+
+    def _on_sealed(self, call_id: CallId) -> None:
+        self._loop.call_soon_threadsafe(lambda: self._spawn(self.recordings.make(call_id)))
+
+
+def _settle_memory() -> None:
+    """What lives for good is not walked again by the garbage collector, and full collections are rare: each one is a gap in the
+    sound of every call."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+
+
+def _sip_config(settings: Settings) -> SipConfig:
+    return SipConfig(
+        host=settings.sip_host,
+        port=settings.sip_port,
+        transports=settings.sip_transports,
+        tls_port=settings.sip_tls_port,
+        tls_certificate=str(settings.tls_certificate) if settings.tls_certificate else None,
+        tls_key=str(settings.tls_key) if settings.tls_key else None,
+        advertised_host=settings.sip_advertised_host,
+        unknown_sources=settings.sip_unknown_sources,
+    )
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+async def serve(settings: Settings, apply_path: Path | None, announce: Callable[[str], None]) -> int:
+    """`switchhook serve`."""
+    set_up_logging(settings.log_level, settings.log_format, current_call.get)
+    lock = DataDirLock(settings.data_dir)
+    try:
+        await Server(settings).run(apply_path, announce)
+    except* (SettingError, ApplyError) as group:
+        raise group.exceptions[0] from None
+    finally:
+        lock.release()
+    return 0
+
+
+async def apply_file(settings: Settings, file: Path, dry_run: bool) -> list[str]:
+    """`switchhook apply`: the lines of the difference."""
+    async with _Opened(settings) as opened:
+        return await _apply(opened.store, contracts(), file, dry_run)
+
+
+async def test_webhook(settings: Settings, number: str, end: bool) -> tuple[list[str], bool]:
+    """`switchhook webhook test`: what came of it, and whether all is well."""
+    clock = SystemClock()
+    async with _Opened(settings) as opened, Egress(settings.egress_allow, clock) as egress:
+        wanted = e164(number)
+        found = await opened.store.directory.find_number(wanted) if wanted else None
+        if found is None:
+            return [f"{number} is not configured: add it with switchhook apply"], False
+        which: WebhookName = "call_end" if end else "call_start"
+        trial = await try_webhook(egress, found, which, CallId(str(uuid.uuid4())), clock.utc())
+        return trial.lines(), trial.passed
+
+
+async def parked_webhooks(settings: Settings) -> list[str]:
+    """`switchhook webhook parked`."""
+    async with _Opened(settings) as opened:
+        events = await opened.store.outbox.parked()
+        return [f"{event.call_id}  {event.number}  {event.attempts} tries  {event.last_error}" for event in events] or ["none"]
+
+
+async def resend_webhook(settings: Settings, call_id: str) -> tuple[list[str], bool]:
+    """`switchhook webhook resend`: a running server sends it within a minute."""
+    async with _Opened(settings) as opened:
+        count = await opened.store.outbox.resend(CallId(call_id), SystemClock().utc())
+    if not count:
+        return [f"{call_id} has no parked webhook"], False
+    return ["it will be sent by the running server within a minute, or when the server starts"], True
+
+
+def decrypt_recording(file: Path, output: Path, password: str) -> None:
+    """`switchhook recording decrypt`. Raises RecordingError."""
+    from switchhook.media.recording.encryption import decrypt
+
+    try:
+        output.write_bytes(decrypt(file.read_bytes(), password))
+    except OSError as error:
+        raise RecordingError(f"{error.filename}: {error.strerror}") from None
+
+
+class _Opened:
+    """The store for one command."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.store, _ = open_store(settings)
+        self._writing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Opened:
+        await self.store.open()
+        # Owned here and awaited in __aexit__: a command has no task group around it.
+        self._writing = asyncio.get_running_loop().create_task(self.store.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.store.close()
+        if self._writing is not None:
+            await self._writing
+
+
+async def _apply(store: Store, known: Mapping[str, Contract], file: Path, dry_run: bool) -> list[str]:
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ApplyError(f"{file}: {error}") from None
+    applied = await Applier(store.directory, known).apply(text, dry_run)
+    return applied.lines()
+
+
+async def check(settings: Settings) -> tuple[list[str], bool]:
+    """`switchhook check`: what is in order and what is not."""
+    lines: list[str] = []
+    good = True
+    wanted = [("HTTP", settings.http_host, settings.http_port, socket.SOCK_STREAM)]
+    wanted.append(("media", settings.http_host, settings.media_listener_port, socket.SOCK_STREAM))
+    if "udp" in settings.sip_transports:
+        wanted.append(("SIP udp", settings.sip_host, settings.sip_port, socket.SOCK_DGRAM))
+    if "tcp" in settings.sip_transports:
+        wanted.append(("SIP tcp", settings.sip_host, settings.sip_port, socket.SOCK_STREAM))
+    for name, host, port, kind in wanted:
+        problem = _port_problem(host, port, kind)
+        good = good and problem is None
+        lines.append(f"{name} {host}:{port}: {problem or 'free'}")
+    first, last = settings.rtp_ports
+    lines.append(f"RTP {first}-{last}: {(last - first + 1) // 2} calls by ports, {settings.max_calls} by SWITCHHOOK_MAX_CALLS")
+    async with _Opened(settings) as opened:
+        directory = await opened.store.directory.read()
+    lines.append(
+        f"database: in order, {len(directory.tokens)} accounts, {len(directory.trunks)} trunks, {len(directory.numbers)} numbers"
+    )
+    lines += [f"{name}: {'present' if found else cure}" for name, found, cure in _optional_parts()]
+    return lines, good
+
+
+def _port_problem(host: str, port: int, kind: socket.SocketKind) -> str | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return f"cannot be bound ({error.strerror}); is a server running?"
+    return None
+
+
+def _optional_parts() -> Iterator[tuple[str, bool, str]]:
+    import importlib.util
+    import shutil
+
+    def has(module: str) -> bool:
+        return importlib.util.find_spec(module) is not None
+
+    yield (
+        "embedded engine (pocketsphinx, webrtcvad)",
+        has("pocketsphinx") and has("webrtcvad"),
+        "absent: pip install switchhook[embedded]",
+    )
+    yield "voice flite", shutil.which("flite") is not None, "absent: apt-get install flite"
+    yield "voice espeak-ng", shutil.which("espeak-ng") is not None, "absent: apt-get install espeak-ng"
+    yield "voice espeak wheel", has("espeakng_loader"), "absent: pip install switchhook[espeak]"
+    yield "PostgreSQL driver", has("asyncpg"), "absent: pip install switchhook[postgres]"

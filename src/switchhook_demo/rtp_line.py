@@ -150,6 +150,11 @@ class RtpLine:
         """The local RTP port."""
         return int(self._socket.getsockname()[1])
 
+    @property
+    def speaking(self) -> bool:
+        """Whether sound is queued."""
+        return bool(self._queue)
+
     def connect(self, remote: tuple[str, int], encoding: str, dtmf_type: int | None) -> None:
         """Start towards a far side, or turn to another."""
         self._remote, self._encoding, self._dtmf_type = remote, encoding, dtmf_type

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.callers import RTP, drop_silence
 from bench.cycle import CYCLE_FRAMES, SPEAKS
 from bench.figures import Window, evaluate, percentile
 from bench.report import TARGETS, Target, document, medians, missed, table, write
@@ -38,6 +40,17 @@ def test_foreign_sound_is_not_taken_for_a_number(noise: bytes, call: int, frame:
 def test_a_small_change_of_level_does_not_change_the_number() -> None:
     coded = numbered.encode(numbered.DOWN, 0x1234, 0x00ABCDE)
     assert numbered.decode(bytes(byte - 2 if byte > 0x82 else byte for byte in coded)) == (numbered.DOWN, 0x1234, 0x00ABCDE)
+
+
+def test_the_load_hears_numbers_and_not_silence() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as media:
+        drop_silence(media)
+        media.bind(("127.0.0.1", 0))
+        media.settimeout(5)
+        numbers = RTP.pack(0x80, 0, 2, 160, 1) + numbered.encode(numbered.DOWN, 3, 4)
+        for packet in (RTP.pack(0x80, 0, 1, 0, 1) + numbered.SILENCE, numbers):
+            far.sendto(packet, media.getsockname())
+        assert media.recv(2048) == numbers
 
 
 def test_the_cycle_is_eight_seconds_with_whole_pieces() -> None:

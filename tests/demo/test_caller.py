@@ -1,10 +1,11 @@
-"""The simulated caller against an agent that is nothing but tones: it waits its turn, interrupts once, and lets itself be hung up on."""
+"""The simulated caller against an agent that is nothing but tones: it waits its turn, interrupts once, and is hung up on."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import wave
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from switchhook_demo import caller, sip_text
 from switchhook_demo.backend import Event
 from switchhook_demo.caller import CallerFailedError, Step, converse
 from switchhook_demo.phone import Phone
+from switchhook_demo.rtp_line import Ear
 from switchhook_demo.show import Screen, read_recording
 from switchhook_demo.sip_text import Message
 from switchhook_demo.sound import tone
@@ -46,15 +48,19 @@ def hang_up(peer: Peer) -> None:
     peer.send(bye)
 
 
+def has_turn(ear: Ear, since: float, keys: int) -> bool:
+    return ear.last_voice(since) is not None or len(ear.digits) > keys
+
+
 async def agent(peer: Peer, polite: bool = True, replies: int = 3) -> list[str]:
-    """Greet, answer each turn of the caller with two seconds of tone, hush when spoken into, hang up after the last; what was heard."""
+    """Greet, answer each turn with a tone, hush when spoken into, hang up after the last; returns the kinds of turns."""
     log: list[str] = []
     ear, loop = peer.line.ear, asyncio.get_running_loop()
     peer.line.queue(tone(700, 300))
     for turn in range(replies + 1):
         since, keys = loop.time(), len(ear.digits)
-        await ear.until(lambda: ear.last_voice(since) is not None or len(ear.digits) > keys, 8, "no turn of the caller")  # noqa: B023 # used before the next turn
-        interrupted = bool(peer.line._queue)
+        await ear.until(partial(has_turn, ear, since, keys), 8, "no turn came")
+        interrupted = peer.line.speaking
         if interrupted and polite:
             peer.line.hush()
         log.append("interrupted" if interrupted else "key" if len(ear.digits) > keys else "turn")
@@ -83,7 +89,7 @@ async def test_an_agent_that_talks_on_fails_the_step_by_name(peer: Peer) -> None
         call = await phone.dial(peer.uri)
         await call.answered()
         peer.line.queue(tone(700, 6_000))
-        with pytest.raises(CallerFailedError, match="interrupting with “two”.*talked on"):
+        with pytest.raises(CallerFailedError, match=r"interrupting with “two”.*talked on"):
             await converse(call, SCRIPT[2:], lambda line: None)
 
 

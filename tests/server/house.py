@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,13 +104,28 @@ class House:
         _, text = await self.get("/metrics")
         return {name: float(value) for name, value in SAMPLE.findall(text)}
 
-    async def idle(self) -> None:
+    async def quiet(self) -> None:
         """Wait until no call is live."""
 
         async def find() -> bool:
-            return (await self.metrics())["switchhook_calls_active"] == 0
+            return (await self.metrics())["switchhook_calls_live"] == 0
 
         await eventually(find, "no live call")
+
+    async def idle(self) -> None:
+        """Wait until no call is live and every end webhook was acknowledged, as the server has written down."""
+
+        await self.quiet()
+
+        async def find() -> bool:
+            return not self._undelivered()
+
+        await eventually(find, "no pending end webhook", 60)
+
+    def _undelivered(self) -> int:
+        with contextlib.closing(sqlite3.connect(self.server.data_dir / "switchhook.db")) as database:
+            [count] = database.execute("SELECT count(*) FROM outbox WHERE state != 'delivered'").fetchone()
+        return int(count)
 
     @asynccontextmanager
     async def talk(self, model: Model, caller: str = "", number: str = NUMBER, **phone: Any) -> AsyncIterator[Talk]:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -234,7 +234,7 @@ class ModelSession(Watched):
         await self.send("response.done", response=response)
 
 
-Script = Callable[[ModelSession], Awaitable[None]]
+Script = Callable[[ModelSession], Coroutine[Any, Any, None]]
 
 
 class Model(Watched):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.peers import sipp
+from tests.server.call_end import spoken_lines
 from tests.server.house import House
 from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, heard_tone, loud_part, peak_hz, recorded
 from tests.server.model import Model, ModelSession
-from tests.server.test_vns_call import spoken_lines
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

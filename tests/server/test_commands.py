@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from switchhook_demo.phone import CallRefusedError, Phone
 from tests.server.house import House, ear_has, house_config, open_house
 from tests.server.listening import speech
 from tests.server.model import Model
@@ -46,8 +47,6 @@ async def test_apply_shows_what_changes_and_takes_effect_at_once(tmp_path: Path)
         house.answer_with(model)
 
         async def reachable() -> bool:
-            from switchhook_demo.phone import CallRefusedError, Phone
-
             async with Phone(user=house.new_caller()) as phone:
                 call = await phone.dial(house.uri("+17206999997"))
                 try:
@@ -123,10 +122,10 @@ async def test_health_readiness_and_figures(house: House) -> None:
             await talk.session.got("response.create")
             await talk.session.say(speech(200), "Hello!")
             await ear_has(talk.call, 10)
-            assert (await house.metrics())["switchhook_calls_active"] == 1
+            assert (await house.metrics())["switchhook_calls_live"] == 1
             await talk.call.hang_up()
         await house.end_of(talk.guid)
-    await house.idle()
+    await house.quiet()
 
 
 async def test_a_second_server_says_which_port_is_taken(house: House, tmp_path: Path) -> None:

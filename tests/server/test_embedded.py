@@ -9,8 +9,8 @@ import pytest
 from switchhook_demo.phone import Phone
 from switchhook_demo.sound import pause, spoken
 from tests.peers.vns_backend import start_reply
+from tests.server.call_end import spoken_lines
 from tests.server.house import House
-from tests.server.test_vns_call import spoken_lines
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

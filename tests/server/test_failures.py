@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from switchhook_demo.phone import CallRefusedError, Phone
+from switchhook_demo.phone import Call, CallRefusedError, Phone
+from tests.server.call_end import log_texts, spoken_lines
 from tests.server.house import FALLBACK_NUMBER, House, ear_has
-from tests.server.listening import of_turn, speech
-from tests.server.model import Model
-from tests.server.test_vns_call import log_texts, spoken_lines
+from tests.server.listening import frames_heard, of_turn, speech
+from tests.server.model import Model, ModelSession
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -26,8 +26,8 @@ async def _refusal(phone: Phone, uri: str) -> CallRefusedError:
     return refused.value
 
 
-def _voiced_ms(phone_call_packets: list[bool]) -> int:
-    return 20 * sum(phone_call_packets)
+def _voiced_ms(call: Call) -> int:
+    return 20 * sum(packet.voiced for packet in call.ear.packets)
 
 
 async def test_an_unknown_number_is_404(house: House) -> None:
@@ -68,7 +68,7 @@ async def test_the_fallback_message_is_spoken(house: House) -> None:
         call = await phone.dial(house.uri(FALLBACK_NUMBER))
         await call.answered()
         assert await call.ended(20) == "them"
-    assert _voiced_ms([packet.voiced for packet in call.ear.packets]) > MESSAGE_MS
+    assert _voiced_ms(call) > MESSAGE_MS
     end = await house.end_of((await house.start_of(caller))["sessionGuid"])
     assert end["status"] == 1
     assert end["callConnected"] is not None
@@ -84,7 +84,7 @@ async def test_a_model_that_refuses_us_leads_to_the_message(house: House) -> Non
         await call.answered()
         assert await call.ended(20) == "them"
         assert model.handshakes == 1
-    assert _voiced_ms([packet.voiced for packet in call.ear.packets]) > MESSAGE_MS
+    assert _voiced_ms(call) > MESSAGE_MS
     end = await house.end_of((await house.start_of(caller))["sessionGuid"])
     assert end["status"] == 2
     assert any("AI Session:" in line for line in end["logInformation"])
@@ -99,7 +99,7 @@ async def test_a_failure_route_is_noted_and_its_message_spoken(house: House) -> 
         call = await phone.dial(house.uri())
         await call.answered()
         assert await call.ended(20) == "them"
-    assert _voiced_ms([packet.voiced for packet in call.ear.packets]) > MESSAGE_MS
+    assert _voiced_ms(call) > MESSAGE_MS
     end = await house.end_of((await house.start_of(caller))["sessionGuid"])
     [entry] = end["transfers"]
     assert entry["transferCallResult"] == "Failed"
@@ -184,34 +184,25 @@ async def test_a_failed_tool_does_not_end_the_talk(house: House) -> None:
         assert (await house.end_of(talk.guid))["status"] == 0
 
 
+async def _five_hundred_ms_of_one_voice(house: House) -> list[tuple[int, int]]:
+    async with Phone(user=house.new_caller()) as phone:
+        call = await phone.dial(house.uri())
+        await call.answered()
+        await call.ear.until(lambda: len(frames_heard(call.ear.packets)) >= 25, 15, "the greeting")
+        await call.hang_up()
+    return frames_heard(call.ear.packets)
+
+
 async def test_calls_at_the_same_time_keep_their_sound_apart(house: House) -> None:
-    """Five callers, five sessions, one voice each."""
+    """Five callers, five sessions: each hears one of the voices, whole and alone."""
 
-    async def one(model: Model, turn: int) -> list[int]:
-        async with Phone(user=house.new_caller()) as phone:
-            call = await phone.dial(house.uri())
-            await call.answered()
-            await call.ear.until(lambda: len(call.ear.packets) > 0, 10, "sound")
-            await call.ear.until(lambda: sum(packet.voiced for packet in call.ear.packets) >= 50, 15, "one voice")
-            heard = {packet.payload for packet in call.ear.packets if packet.voiced}
-            await call.hang_up()
-        assert len(heard) == 50
-        return [frame for number in range(1, 6) for frame in of_turn(call.ear.packets, number)]
+    async def speak(session: ModelSession) -> None:
+        await session.got("response.create")
+        await session.say(speech(500, model.sessions.index(session)), "Hello!")
 
-    async with Model() as model:
+    async with Model(speak) as model:
         house.answer_with(model)
-        turns = iter(range(1, 6))
-
-        async def speak(session: object) -> None:
-            from tests.server.model import ModelSession
-
-            assert isinstance(session, ModelSession)
-            await session.got("response.create")
-            await session.say(speech(1000, next(turns)), "Hello!")
-
-        model.script = speak
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(one(model, turn)) for turn in range(1, 6)]
-        assert [task.result() for task in running] == [list(range(50))] * 5
+        heard = await asyncio.gather(*(_five_hundred_ms_of_one_voice(house) for _ in range(5)))
+        assert sorted(heard) == [[(turn, frame) for frame in range(25)] for turn in range(5)]
         ends = await house.backend.wait_for("/callend", 5)
     assert [end.json["status"] for end in ends] == [0] * 5

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from switchhook_demo.phone import Phone
+from tests.server.call_end import TICKS, spoken_lines
 from tests.server.house import House, ear_has, open_house
 from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, loud_part, peak_hz, recorded, speech
 from tests.server.model import Model
-from tests.server.test_vns_call import TICKS, spoken_lines
-from tests.server.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,15 +24,6 @@ async def _short_call(house: House, model: Model) -> str:
         await talk.call.hang_up()
     await house.end_of(talk.guid)
     return talk.guid
-
-
-async def _all_acknowledged(house: House) -> None:
-    """The server has written down that nothing waits to be sent."""
-
-    async def find() -> bool:
-        return (await house.metrics())["switchhook_outbox_pending"] == 0
-
-    await eventually(find, "no pending end webhook")
 
 
 async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path) -> None:
@@ -69,11 +60,11 @@ async def test_kill_9_after_the_acknowledgement(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house, Model() as model:
         house.answer_with(model)
         first = await _short_call(house, model)
-        await _all_acknowledged(house)
+        await house.idle()
         await house.server.kill()
         await house.server.start()
         await _short_call(house, model)
-        await _all_acknowledged(house)
+        await house.idle()
         assert len(house.ends_of(first)) == 1
 
 
@@ -82,8 +73,6 @@ async def test_kill_9_while_call_start_is_under_way(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house, Model() as model:
         house.answer_with(model)
         house.backend.start_gate.clear()
-        from switchhook_demo.phone import Phone
-
         caller = house.new_caller()
         async with Phone(user=caller) as phone:
             await phone.dial(house.uri())
@@ -105,7 +94,7 @@ async def test_a_customer_who_fails_gets_the_same_bytes_again(tmp_path: Path) ->
             await talk.session.got("response.create")
             await house.backend.go_down()
             await talk.call.hang_up()
-        await house.idle()
+        await house.quiet()
         assert await house.server.stop() == 0
         house.backend.end_statuses.append(500)
         await house.backend.come_up()
@@ -114,5 +103,5 @@ async def test_a_customer_who_fails_gets_the_same_bytes_again(tmp_path: Path) ->
         assert first.body == second.body
         assert first.json["sessionGuid"] == talk.guid
         assert first.json["status"] == 0
-        await _all_acknowledged(house)
+        await house.idle()
         assert len(house.ends_of(talk.guid)) == 2

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from switchhook_demo.phone import Call
+from tests.server.call_end import spoken_lines
 from tests.server.house import House, ear_has
 from tests.server.listening import FRAME_MS, frames_heard, of_turn, speech
 from tests.server.model import Event, Model, ModelSession
-from tests.server.test_vns_call import spoken_lines
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -33,12 +33,16 @@ class Watched:
             raise AssertionError(f"within {deadline_s:g} s: {what}") from None
 
 
+async def _moment() -> None:
+    await asyncio.sleep(LOOK_S)
+
+
 async def eventually(found: Callable[[], Awaitable[T | None]], what: str, deadline_s: float = DEADLINE_S) -> T:
     """Ask again and again what cannot tell of its changes (a file, another process) until it gives something true."""
     try:
         async with asyncio.timeout(deadline_s):
             while not (result := await found()):
-                await asyncio.sleep(LOOK_S)
+                await _moment()
             return result
     except TimeoutError:
         raise AssertionError(f"within {deadline_s:g} s: {what}") from None

@@ -20,7 +20,7 @@ STRANGER = Flow("udp", "203.0.113.5", 5060)
 
 
 def gate(*trunks: Trunk, refuse: bool = False) -> SipGate:
-    return SipGate(TrunkDirectory(trunks), "switchhook", refuse, counting_entropy())
+    return SipGate(TrunkDirectory(trunks), "switchhook", refuse, counting_entropy(), ("SHA-256", "MD5"))
 
 
 def request(method: str = "INVITE", headers: tuple[tuple[str, str], ...] = ()) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.telephony.wire.sip.digest import Account, Credentials, NonceCounts, NonceMint, Verdict, challenges, verify
@@ -82,11 +82,19 @@ class SourceBuckets:
 class SipGate:
     """Judges sources. Implements the user agent's `Gatekeeper`."""
 
-    def __init__(self, trunks: TrunkDirectory, realm: str, refuse_unknown: bool, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        trunks: TrunkDirectory,
+        realm: str,
+        refuse_unknown: bool,
+        entropy: Callable[[int], bytes],
+        algorithms: Sequence[str] = ("MD5",),
+    ) -> None:
         self._trunks = trunks
         self._realm = realm
         self._refuse_unknown = refuse_unknown
         self._entropy = entropy
+        self._algorithms = algorithms
         self._nonces = NonceMint(entropy(32))
         self._counts = NonceCounts()
         self._strangers = SourceBuckets(STRANGER_RATE, STRANGER_BURST)
@@ -148,6 +156,5 @@ class SipGate:
 
     def _challenge(self, now: float, stale: bool) -> Refused:
         nonce = self._nonces.mint(now, self._entropy(8).hex())
-        return Refused(
-            401, tuple(("WWW-Authenticate", str(challenge)) for challenge in challenges(self._realm, nonce, stale=stale))
-        )
+        offered = challenges(self._realm, nonce, self._algorithms, stale)
+        return Refused(401, tuple(("WWW-Authenticate", str(challenge)) for challenge in offered))

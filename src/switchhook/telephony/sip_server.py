@@ -64,6 +64,9 @@ class SipConfig:
     unknown_sources: str = "silent"
     """What an address that no trunk allows gets: `silent` or `403`. Where a trunk has a password, its INVITE gets 401."""
     realm: str = "switchhook"
+    digest_algorithms: tuple[str, ...] = ("MD5",)
+    """`MD5`, `SHA-256` or both, offered in this order. libre 1.1 gives up on a 401 that names SHA-256 at all; sipp reads only the
+    first challenge. Where every digest peer knows RFC 8760, use SHA-256."""
     product: str = "Switchhook"
     encodings: tuple[str, ...] = ("PCMU", "PCMA")
     timers: TimerValues = field(default_factory=TimerValues)
@@ -78,6 +81,8 @@ class SipConfig:
             raise SettingError(f"SIP transports: {', '.join(unknown) or 'none'}: name one or more of udp, tcp, tls")
         if self.unknown_sources not in ("silent", "403"):
             raise SettingError(f"SIP unknown sources: {self.unknown_sources!r}: use silent or 403")
+        if not self.digest_algorithms or not set(self.digest_algorithms) <= {"MD5", "SHA-256"}:
+            raise SettingError("SIP digest algorithms: name MD5, SHA-256 or both")
         if "tls" in self.transports and not (self.tls_certificate and self.tls_key):
             raise SettingError("SIP over TLS needs a certificate and a key (PEM files)")
 
@@ -104,7 +109,7 @@ class SipServer:
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
-        self._gate = SipGate(trunks, config.realm, config.unknown_sources == "403", entropy)
+        self._gate = SipGate(trunks, config.realm, config.unknown_sources == "403", entropy, config.digest_algorithms)
         options = UserAgentOptions(config.timers, config.limits, config.session_timer, config.product)
         self._agent = UserAgent(self._gate, self._advertise, entropy, options)
         self._driver = Driver(self._agent, self._perform)

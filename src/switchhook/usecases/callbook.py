@@ -8,10 +8,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from switchhook.domain.contract import Contract, Http
+from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt, CallId
 from switchhook.domain.plan import CallPlan
 from switchhook.domain.ports import Clock
-from switchhook.domain.records import CallLine, CallProgress, OutboxEvent
+from switchhook.domain.records import CallLine, CallProgress, CallRecord, OutboxEvent
 from switchhook.domain.report import CallReport
 from switchhook.usecases.ending import end_event, final_record
 from switchhook.usecases.journal import Journal
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 1.0
 """A crash loses what was said in this time."""
+STORE_TRIES = 30
+STORE_PAUSE_S = 1.0
+"""How often, and after which pause, a finished call looks again for a database that is away (writing waits by itself)."""
 
 
 class CallBookkeeper:
@@ -75,12 +79,20 @@ class CallBookkeeper:
         journal = self._open.pop(call_id, None)
         lines = journal.lines if journal is not None else []
         # A call that ended while it was being routed does not know its number; the row that was written before CallStart does.
-        begun = await self._calls.get(call_id) if report.number is None else None
+        begun = await self._begun(call_id) if report.number is None else None
         record = final_record(report, begun)
         event = end_event(record, report, lines, self._contracts, self._clock.utc())
         unwritten = journal.take()[1] if journal is not None else []
         if await self._calls.finish(record, unwritten, event) and event is not None:
             self._queued(event)
+
+    async def _begun(self, call_id: CallId) -> CallRecord | None:
+        for _ in range(STORE_TRIES):
+            try:
+                return await self._calls.get(call_id)
+            except StoreUnavailable:
+                await asyncio.sleep(STORE_PAUSE_S)
+        return await self._calls.get(call_id)
 
     async def flush(self) -> None:
         """Write down what changed in live calls."""

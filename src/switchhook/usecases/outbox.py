@@ -48,6 +48,7 @@ class Delivery:
         self._desk = DeliveryDesk()
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
+        self._stopping = False
 
     @property
     def under_way(self) -> int:
@@ -67,24 +68,29 @@ class Delivery:
         return count
 
     async def run(self) -> None:
-        """Deliver, until cancelled."""
+        """Deliver, until `stop`, and then finish what is under way."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
-                while True:
-                    await self._until_due()
+                while await self._something_due():
                     await self._look()
             finally:
                 self._tasks = None
 
-    async def _until_due(self) -> None:
-        while (left := self._desk.deadline - self._clock.now()) > 0:
+    def stop(self) -> None:
+        """Begin nothing more; `run` returns when the requests under way have their replies recorded."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _something_due(self) -> bool:
+        while not self._stopping and (left := self._desk.deadline - self._clock.now()) > 0:
             self._wake.clear()
             try:
                 async with asyncio.timeout(left):
                     await self._wake.wait()
             except TimeoutError:
-                return
+                break
+        return not self._stopping
 
     async def _look(self) -> None:
         """Take up what is due in the store."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from switchhook.domain.model import Encoding
 from switchhook.domain.ports import Playout
+from switchhook.media.playout import PlayoutOverflow
 from switchhook.media.transcode import transcoder
 
 
@@ -63,9 +64,12 @@ class Playing:
         first = item is None
         if item is None:
             item = self._items[key] = Item(item_id, content_index, response_id)
-        item.received_bytes += len(sound)
         transcode = self._transcode
-        self._playout.enqueue(key, sound if transcode is None else transcode(sound), now)
+        try:
+            self._playout.enqueue(key, sound if transcode is None else transcode(sound), now)
+        except PlayoutOverflow:
+            return first  # more than the playout ever holds: what is beyond it is not heard, and not counted as received
+        item.received_bytes += len(sound)
         return first
 
     def finish(self, now: float, response_id: str | None = None, item_id: str | None = None) -> None:

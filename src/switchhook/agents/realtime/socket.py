@@ -233,7 +233,7 @@ class _Wire(picows.WSListener):
         elif kind in (picows.WSMsgType.TEXT, picows.WSMsgType.CONTINUATION):
             self._collect(frame)
         elif kind == picows.WSMsgType.CLOSE:
-            self._detail = f"the model closed the connection with code {int(frame.get_close_code())}"
+            self._detail = f"the model closed the connection with code {frame.get_close_code().value}"
             transport.send_close(picows.WSCloseCode.OK)
             transport.disconnect()
 
