@@ -36,7 +36,9 @@ def free_port(kind: int = socket.SOCK_STREAM, neighbours: int = 1) -> int:
         with socket.socket(socket.AF_INET, kind) as first:
             first.bind(("127.0.0.1", 0))
             port = int(first.getsockname()[1])
-            if all(_is_free(port + offset, kind) for offset in range(1, neighbours)):
+            # SIP listens on UDP and TCP alike.
+            other = socket.SOCK_STREAM if kind == socket.SOCK_DGRAM else socket.SOCK_DGRAM
+            if _is_free(port, other) and all(_is_free(port + offset, kind) for offset in range(1, neighbours)):
                 return port
     raise ServerFailedError("no free ports on loopback")
 

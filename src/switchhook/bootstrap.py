@@ -178,7 +178,10 @@ class Server:
         self._spawn(self._salvage())
         await self.http.start()
         await self._start_media()
-        await self.sip.start()
+        try:
+            await self.sip.start()
+        except OSError as error:
+            raise SettingError(f"{error.strerror or error}; choose another SWITCHHOOK_SIP_PORT or SWITCHHOOK_SIP_HOST") from error
         _settle_memory()
 
     async def _start_media(self) -> None:

@@ -35,7 +35,9 @@ def free_port(kind: int, preferred: int | None = None, neighbours: int = 1) -> i
             except OSError:
                 continue
             port = int(probe.getsockname()[1])
-            if all(_free(kind, port + offset) for offset in range(1, neighbours)):
+            # SIP listens on UDP and TCP alike.
+            other = socket.SOCK_STREAM if kind == socket.SOCK_DGRAM else socket.SOCK_DGRAM
+            if _free(other, port) and all(_free(kind, port + offset) for offset in range(1, neighbours)):
                 return port
     raise ServerFailedError("no free port on 127.0.0.1")
 

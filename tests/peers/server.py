@@ -16,11 +16,17 @@ import yaml
 READY_S = 60.0
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port nobody has at this moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port that nobody has at this moment, neither for TCP nor for UDP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+            stream.bind(("127.0.0.1", 0))
+            port = int(stream.getsockname()[1])
+            try:
+                datagram.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Server:
@@ -30,7 +36,7 @@ class Server:
         self.folder = folder
         self.http_port = free_port()
         self.media_port = free_port()
-        self.sip_port = free_port(socket.SOCK_DGRAM)
+        self.sip_port = free_port()
         self.log = folder / "server.log"
         self._config = folder / "apply.yaml"
         self._config.write_text(yaml.safe_dump(config))

@@ -100,6 +100,8 @@ async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
             await session.got("response.create")
+            await session.say(speech(100, turn=1), "Hello!")
+            await ear_has(call, 5, turn=1)
             for digit in "123":
                 await call.press(digit)
                 await call.press(digit, method="info")

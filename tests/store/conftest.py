@@ -23,11 +23,14 @@ def postgres() -> Iterator[PostgresDatabases]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer("postgresql"))])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def databases(request: pytest.FixtureRequest) -> SqliteFiles | PostgresDatabases:
+    found: SqliteFiles | PostgresDatabases = request.getfixturevalue("sqlite_files" if request.param == "sqlite" else "postgres")
+    return found
+
+
+@pytest.fixture
+async def url(databases: SqliteFiles | PostgresDatabases, tmp_path: Path) -> str:
     """A migrated, empty database."""
-    databases: SqliteFiles | PostgresDatabases = request.getfixturevalue(
-        "sqlite_files" if request.param == "sqlite" else "postgres"
-    )
     return await databases.fresh(tmp_path)
 
 

@@ -57,9 +57,7 @@ def ended(record: CallRecord) -> CallRecord:
         outcome=Outcome.SUCCESS,
         reason="caller-hung-up",
         message="bye",
-        transfers=(
-            TransferRecord("+13035550199", "+13035550123", None, START, START + timedelta(seconds=3), "Connected"),
-        ),
+        transfers=(TransferRecord("+13035550199", "+13035550123", None, START, START + timedelta(seconds=3), "Connected"),),
         usage={"input_audio": 71, "output_audio": 12},
         figures={"first_audio_ms": 211.5},
     )

@@ -9,6 +9,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from switchhook.domain.errors import SettingError, StoreUnavailable
 from switchhook.store.database import Database
@@ -44,7 +45,9 @@ async def test_migrating_twice_and_at_once_is_harmless(tmp_path: Path) -> None:
 
 async def test_a_database_of_a_later_version_is_left_alone(url: str) -> None:
     database = Database(url)
-    await database.transact(lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")).close())
+    await database.transact(
+        lambda connection: connection.execute(text("UPDATE alembic_version SET version_num = '9999'")).close()
+    )
     with pytest.raises(StoreUnavailable, match=r"from revision 9999.*9999"):
         await database.migrate()
     await database.close()
@@ -91,15 +94,16 @@ async def test_a_server_that_is_away_is_said_so_without_its_password() -> None:
     await database.close()
 
 
-async def test_an_error_does_not_show_values(url: str) -> None:
-    database = Database(url)
+async def test_an_error_does_not_show_the_values_of_its_statement(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/switchhook.db")
+    await database.migrate()
 
     def work(connection: Connection) -> None:
         connection.execute(metadata.tables["accounts"].insert(), [{"name": "canary-value"}, {"name": "canary-value"}])
 
-    with pytest.raises(Exception, match="accounts") as caught:
+    with pytest.raises(IntegrityError) as caught:
         await database.transact(work)
-    assert "canary-value" not in str(caught.value).replace("(name)=(canary-value) already exists", "")
+    assert "canary-value" not in str(caught.value)
     await database.close()
 
 

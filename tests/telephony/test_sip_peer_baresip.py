@@ -42,6 +42,7 @@ async def test_both_hear_each_other(
         assert call.attempt.trunk == trunk.name
         await machine.until(lambda: len(call.heard) >= 2 * 8000)
         phone.command("sndcode", "5")
+        await machine.until(lambda: call.digits == "5")
         phone.command("hangup")
         await phone.until_event("CALL_CLOSED")
         await machine.until(lambda: bool(call.endings))

@@ -16,7 +16,8 @@ from typing import Any, Protocol, TypeAlias
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import PONG, Frame, Keepalive, StreamFramer
 
-DATAGRAMS_PER_WAKE = 64
+DATAGRAMS_PER_WAKE = 16
+"""Few enough that a burst of calls does not hold the pacing of those that talk."""
 _DATAGRAM_BYTES = 65_536
 _RECEIVE_BUFFER_BYTES = 1 << 20
 MAX_CONNECTIONS = 1024

@@ -1,45 +1,49 @@
-"""Tokens of a conversation, summed from what the model reports; every field may be missing."""
+"""Tokens that the model counted, summed over a conversation. Every field may be absent."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
-from switchhook.agents.realtime.dialect import count_of, map_of
+
+def _count(value: object, *path: str) -> int:
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 class Usage:
-    """A running sum. Cached tokens are part of the input; transcription is billed apart from the responses.
+    """Sums `response.usage` and the usage of transcriptions."""
 
-    Keys: `input_text`, `input_audio`, `cached_text`, `cached_audio`, `output_text`, `output_audio`, `total`, and
-    `transcription_input_text`, `transcription_input_audio`, `transcription_output`, `transcription_ms`; only what was reported.
-    """
+    _RESPONSE: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "total": ("total_tokens",),
+        "input": ("input_tokens",),
+        "output": ("output_tokens",),
+        "input_text": ("input_token_details", "text_tokens"),
+        "input_audio": ("input_token_details", "audio_tokens"),
+        "cached_text": ("input_token_details", "cached_tokens_details", "text_tokens"),
+        "cached_audio": ("input_token_details", "cached_tokens_details", "audio_tokens"),
+        "output_text": ("output_token_details", "text_tokens"),
+        "output_audio": ("output_token_details", "audio_tokens"),
+    }
 
     def __init__(self) -> None:
-        self.totals: dict[str, int] = {}
+        self._sums: Counter[str] = Counter()
 
-    def add_response(self, usage: Mapping[str, Any]) -> None:
-        """Add the `usage` of a response."""
-        given, made = map_of(usage, "input_token_details"), map_of(usage, "output_token_details")
-        cached = map_of(given, "cached_tokens_details")
-        self._add("input_text", count_of(given, "text_tokens"))
-        self._add("input_audio", count_of(given, "audio_tokens"))
-        self._add("cached_text", count_of(cached, "text_tokens"))
-        self._add("cached_audio", count_of(cached, "audio_tokens"))
-        self._add("output_text", count_of(made, "text_tokens"))
-        self._add("output_audio", count_of(made, "audio_tokens"))
-        self._add("total", count_of(usage, "total_tokens"))
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """What was counted."""
+        return dict(self._sums)
 
-    def add_transcription(self, usage: Mapping[str, Any]) -> None:
-        """Add the `usage` of a transcription: tokens or seconds."""
-        given = map_of(usage, "input_token_details")
-        self._add("transcription_input_text", count_of(given, "text_tokens"))
-        self._add("transcription_input_audio", count_of(given, "audio_tokens"))
-        self._add("transcription_output", count_of(usage, "output_tokens"))
-        seconds = usage.get("seconds")
-        if isinstance(seconds, int | float) and 0 < seconds < 86_400:
-            self._add("transcription_ms", round(seconds * 1000))
+    def add_response(self, usage: object) -> None:
+        """Of `response.done`."""
+        for name, path in self._RESPONSE.items():
+            if count := _count(usage, *path):
+                self._sums[name] += count
 
-    def _add(self, name: str, count: int) -> None:
-        if count:
-            self.totals[name] = self.totals.get(name, 0) + count
+    def add_transcription(self, usage: object) -> None:
+        """Of a transcription of the caller."""
+        for name, path in {"transcription_tokens": ("total_tokens",), "transcription_seconds": ("seconds",)}.items():
+            if count := _count(usage, *path):
+                self._sums[name] += count

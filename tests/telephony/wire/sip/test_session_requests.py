@@ -388,3 +388,27 @@ def test_too_small_an_interval_is_422_for_those_who_know_it() -> None:
     assert ua.invited == []
     _, _, ok = timed([("Session-Expires", "30")])
     assert str(ok.session_expires) == "90;refresher=uas"
+
+
+def test_a_re_invite_of_ours_that_is_never_finally_answered_is_cancelled_with_the_session() -> None:
+    ua, caller, refresh = refresh_due(allow="INVITE")
+    session = ua.invited[0].session
+    ua.receive(bytes(refresh.reply(100)), caller.flow)
+    sent = ua.do(lambda agent, now: agent.hang_up(session, now))
+    assert sorted(statuses(sent)) == ["BYE", "CANCEL"]
+    cancel = next(message for message in sent if isinstance(message, Request) and message.method == "CANCEL")
+    assert cancel.via.branch == refresh.via.branch
+    assert str(cancel.cseq) == f"{refresh.cseq.number} CANCEL"
+    ua.receive(bytes(cancel.reply(200)), caller.flow)
+    assert statuses(ua.receive(bytes(refresh.reply(487)), caller.flow)) == ["ACK"]
+    ua.advance(60)
+    assert ua.empty
+
+
+def test_a_re_invite_of_ours_without_any_answer_is_cancelled_once_it_is_provisionally_answered() -> None:
+    ua, caller, refresh = refresh_due(allow="INVITE")
+    session = ua.invited[0].session
+    assert statuses(ua.do(lambda agent, now: agent.hang_up(session, now))) == ["BYE"]
+    assert statuses(ua.receive(bytes(refresh.reply(100)), caller.flow)) == ["CANCEL"]
+    ua.advance(60)
+    assert ua.empty

@@ -267,3 +267,58 @@ def test_a_call_over_a_bad_network(seed: int, loss: float) -> None:
         assert network.answers >= 1
         assert isinstance(network.ua.ended[0], Ended)
         assert network.ua.ended[0].reason == "caller-hung-up"
+
+
+# -- hostile bytes
+
+FIELDS = ("Contact", "Record-Route", "Require", "Session-Expires", "Min-SE", "RAck", "Content-Type", "Supported", "Route", "Via")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(["INVITE", "ACK", "BYE", "UPDATE", "INFO", "PRACK", "OPTIONS", "CANCEL", "REFER"]),
+    st.lists(st.tuples(st.sampled_from(FIELDS), st.text(max_size=30).filter(lambda text: "\r" not in text and "\n" not in text))),
+    st.binary(max_size=60),
+    st.sampled_from(["early", "answered", "none"]),
+)
+def test_nothing_a_peer_writes_raises(method: str, fields: list[tuple[str, str]], body: bytes, phase: str) -> None:
+    ua, caller = AgentOnClock(), Caller()
+    if phase != "none":
+        session = ua.call(caller, headers=[("Require", "100rel")])
+        ua.do(lambda agent, now: agent.ring(session, now))
+        if phase == "answered":
+            ua.do(lambda agent, now: agent.answer(session, LOCAL, now))
+        caller.learn(next(message for _, message, _ in ua.sent if isinstance(message, Response) and message.status > 100))
+    headers = [(name, value.encode("utf-8", "replace").decode()) for name, value in fields]
+    ua.receive(caller.write(method, headers, body), caller.flow)
+    for event in ua.invited:
+        answer = event.session
+        ua.do(lambda agent, now, answer=answer: agent.answer(answer, LOCAL, now))  # type: ignore[misc]  # bound now
+        ua.do(lambda agent, now, answer=answer: agent.hang_up(answer, now))  # type: ignore[misc]  # bound now
+    ua.advance(200)
+    assert ua.empty
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(100, 699),
+    st.lists(st.tuples(st.sampled_from(FIELDS), st.text("0123456789;=<>,abc ", max_size=20))),
+    st.binary(max_size=40),
+)
+def test_nothing_in_a_response_raises(status: int, fields: list[tuple[str, str]], body: bytes) -> None:
+    for allow in ("UPDATE", "INVITE"):
+        ua, caller = AgentOnClock(), Caller()
+        session = ua.answered_call(
+            caller, headers=[("Supported", "timer"), ("Session-Expires", "90;refresher=uas"), ("Allow", allow)]
+        )
+        [refresh] = [message for _, message in ua.advance(45) if isinstance(message, Request)]
+        reply = refresh.reply(status)
+        for name, value in fields:
+            reply.headers.add(name, value)
+        reply.headers.add("Content-Type", "application/sdp")
+        reply.body = body
+        ua.receive(bytes(reply), caller.flow)
+        ua.do(lambda agent, now, session=session: agent.hang_up(session, now))  # type: ignore[misc]  # bound now
+        ua.advance(200)
+        assert ua.empty
+        assert len(ua.ended) == 1

@@ -39,8 +39,10 @@ INVITE_CLIENT: Table = {
     (State.CALLING, Event.SUCCESS): Row(State.ACCEPTED, (stop(Timer.A), stop(Timer.B), deliver, start(Timer.M))),
     (State.CALLING, Event.FAILURE): Row(State.COMPLETED, (stop(Timer.A), stop(Timer.B), acknowledge, deliver, start(Timer.D))),
     (State.PROCEEDING, Event.PROVISIONAL): Row(State.PROCEEDING, (deliver,)),
-    (State.PROCEEDING, Event.SUCCESS): Row(State.ACCEPTED, (deliver, start(Timer.M))),
-    (State.PROCEEDING, Event.FAILURE): Row(State.COMPLETED, (acknowledge, deliver, start(Timer.D))),
+    # Only a cancelled INVITE has timer B here (RFC 3261 §9.1).
+    (State.PROCEEDING, Timer.B): Row(State.TERMINATED, (timed_out,)),
+    (State.PROCEEDING, Event.SUCCESS): Row(State.ACCEPTED, (stop(Timer.B), deliver, start(Timer.M))),
+    (State.PROCEEDING, Event.FAILURE): Row(State.COMPLETED, (stop(Timer.B), acknowledge, deliver, start(Timer.D))),
     # RFC 6026 §7.2: every further 2xx, also of another fork, is the user's to acknowledge.
     (State.ACCEPTED, Event.SUCCESS): Row(State.ACCEPTED, (deliver,)),
     (State.ACCEPTED, Timer.M): Row(State.TERMINATED),
@@ -87,6 +89,19 @@ class ClientTransaction(Transaction):
         """A response that matches this transaction came."""
         self.message = response
         self.apply(event_of(response.status), now)
+
+
+def cancel_of(request: Request) -> Request:
+    """The CANCEL of an INVITE: the same branch, route, parties and number (RFC 3261 §9.1)."""
+    headers = Headers()
+    headers.add("Via", request.headers.get_all("Via")[0])
+    for route in request.headers.get_all("Route"):
+        headers.add("Route", route)
+    for name in ("From", "To", "Call-ID"):
+        headers.add(name, request.headers.get(name) or "")
+    headers.add("CSeq", f"{request.cseq.number} CANCEL")
+    headers.add("Max-Forwards", "70")
+    return Request("CANCEL", request.uri, headers, b"")
 
 
 def ack_of_failure(request: Request, response: Response) -> Request:

@@ -86,14 +86,13 @@ class Dialog:
         self.remote_seq = number
         return True
 
-    def refresh_target(self, message: Request | Response) -> None:
-        """Take the Contact of a target refresh request or its 2xx (RFC 3261 §12.2.2); a missing one changes nothing.
+    def target_after(self, message: Request | Response) -> SipUri:
+        """The remote target once a target refresh request or its 2xx is taken (RFC 3261 §12.2.2); no Contact changes nothing.
 
         Raises:
             RemoteProtocolError: 400, a Contact that cannot be called.
         """
-        if message.contact is not None:
-            self.remote_target = target_of(message)
+        return self.remote_target if message.contact is None else target_of(message)
 
     def request(self, method: str, number: int | None = None) -> Request:
         """A request of ours without Via (RFC 3261 §12.2.1.1); `number` is given for an ACK, else the next is taken."""

@@ -117,13 +117,13 @@ class InviteSession:
         """Refuse the call."""
         if self.phase is Phase.RINGING:
             self._refuse(status, None, retry_after_s, now)
-            self._end("rejected", str(status))
+            self._end("rejected", str(status), now)
 
     def hang_up(self, now: float) -> None:
         """End it in good order: 480 before the answer; BYE after, once the ACK is there (RFC 3261 §15)."""
         if self.phase is Phase.RINGING:
             self._refuse(480, None, None, now)
-            self._end("hung-up")
+            self._end("hung-up", "", now)
         elif self.phase in (Phase.ANSWERED, Phase.CONFIRMED):
             self.finish("hung-up", "", now)
 
@@ -131,7 +131,7 @@ class InviteSession:
         """End it because the line does not work: no media, no RTP port."""
         if self.phase is Phase.RINGING:
             self._refuse(503, None, None, now)
-            self._end(reason, detail)
+            self._end(reason, detail, now)
         else:
             self.finish(reason, detail, now)
 
@@ -158,15 +158,15 @@ class InviteSession:
         """The peer gave up before the answer (CANCEL, or BYE in the early dialog)."""
         if self.phase is Phase.RINGING:
             self._refuse(487, None, None, now)
-            self._end("caller-cancelled", detail)
+            self._end("caller-cancelled", detail, now)
 
-    def ended_by_peer(self, detail: str) -> None:
+    def ended_by_peer(self, detail: str, now: float) -> None:
         """The peer's BYE came."""
         if self.phase is Phase.OVER and not self._bye_owed:
             return
         self._unacknowledged = None
         self._bye_owed = False
-        self._end("caller-hung-up", detail)
+        self._end("caller-hung-up", detail, now)
 
     def digit(self, digit: str, duration_ms: int | None) -> None:
         """A DTMF digit came by INFO."""
@@ -195,10 +195,10 @@ class InviteSession:
         # RFC 3261 §15: the callee sends no BYE before the ACK came or was given up.
         if self.phase is Phase.ANSWERED and self._unacknowledged is not None:
             self._bye_owed = True
-            self._end(reason, detail, keep=True)
+            self._end(reason, detail, now, keep=True)
             return
         self._send_bye(now)
-        self._end(reason, detail, keep=True)
+        self._end(reason, detail, now, keep=True)
 
     @property
     def unacknowledged(self) -> bool:
@@ -238,7 +238,7 @@ class InviteSession:
         if reliable.given_up(now):
             # RFC 3262 §3: a provisional response that is never acknowledged refuses the INVITE.
             self._refuse(500, "No PRACK", None, now)
-            self._end("no-ack", "no PRACK")
+            self._end("no-ack", "no PRACK", now)
         elif reliable.again(now):
             self.invite.respond(reliable.response, now)
 
@@ -246,7 +246,7 @@ class InviteSession:
         if waiting.repeater.given_up(now):
             self._unacknowledged = None
             self._send_bye(now)
-            self._end("no-ack", "the answer was never acknowledged", keep=True)
+            self._end("no-ack", "the answer was never acknowledged", now, keep=True)
         elif waiting.repeater.again(now):
             waiting.exchange.respond(waiting.response, now)
 
@@ -323,11 +323,11 @@ class InviteSession:
         request.headers.add("User-Agent", self.core.product)
         self.core.layer.request(request, self.dialog.next_hop(), self, now)
 
-    def _end(self, reason: str, detail: str = "", keep: bool = False) -> None:
+    def _end(self, reason: str, detail: str, now: float, keep: bool = False) -> None:
         """Become OVER; `keep` the dialog while a BYE is owed or under way."""
         self._stop_ringing()
         self.timer.stop()
-        self.refresh.stop()
+        self.refresh.stop(now)
         if self.phase is not Phase.OVER:
             self.phase = Phase.OVER
             self.core.emit(Ended(self.number, reason, detail))

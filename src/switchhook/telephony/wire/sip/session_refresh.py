@@ -73,9 +73,11 @@ class SessionRefresh:
         if self._retry_at is not None and self._retry_at <= now:
             self.send(now)
 
-    def stop(self) -> None:
-        """The session is over."""
+    def stop(self, now: float) -> None:
+        """The session is over; a re-INVITE under way is cancelled."""
         self._retry_at = None
+        if self._pending is not None and self.offering:
+            self._session.core.layer.cancel(self._pending, now)
 
     def answered(self, exchange: ClientExchange, response: Response, now: float) -> None:
         """A response to a refresh."""
@@ -101,7 +103,7 @@ class SessionRefresh:
         self._tried_intervals = 0
         session = self._session
         try:
-            session.dialog.refresh_target(response)
+            session.dialog.remote_target = session.dialog.target_after(response)
             session.timer.accepted(response, now)
             session.agree(session.media.refreshed_by(response))
         except RemoteProtocolError as error:

@@ -49,7 +49,7 @@ def _bye(session: InviteSession, exchange: ServerExchange, now: float) -> None:
     if session.phase is Phase.RINGING:
         session.cancelled(detail, now)
     else:
-        session.ended_by_peer(detail)
+        session.ended_by_peer(detail, now)
 
 
 def _invite(session: InviteSession, exchange: ServerExchange, now: float) -> None:
@@ -61,9 +61,10 @@ def _invite(session: InviteSession, exchange: ServerExchange, now: float) -> Non
         session.refuse_request(exchange, 491, None, now)
     else:
         session.timer.check(request)
+        target = session.dialog.target_after(request)
         _take_sdp_only(request)
         body, agreed = session.media.reoffered(request)
-        session.dialog.refresh_target(request)
+        session.dialog.remote_target = target
         if session.phase is Phase.ANSWERED:
             # Its sender has the 200 of the first INVITE; only the ACK is late (RFC 5407 §3.1.4).
             session.phase = Phase.CONFIRMED
@@ -82,11 +83,12 @@ def _update(session: InviteSession, exchange: ServerExchange, now: float) -> Non
         session.refuse_request(exchange, 491, None, now)
         return
     session.timer.check(request)
+    target = session.dialog.target_after(request)
     body, agreed = b"", None
     if has_offer:
         _take_sdp_only(request)
         body, agreed = session.media.reoffered(request)
-    session.dialog.refresh_target(request)
+    session.dialog.remote_target = target
     response = session.ok(request, body)
     if session.phase is not Phase.RINGING:
         for name, value in session.timer.accept(request, now):

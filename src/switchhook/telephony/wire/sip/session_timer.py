@@ -65,7 +65,7 @@ class SessionTimer:
             IntervalTooSmall: only towards a peer that understands the 422 (RFC 4028 §9).
             RemoteProtocolError: 400.
         """
-        asked = request.session_expires
+        asked, _ = request.session_expires, request.min_se
         if asked is not None and asked.interval_s < self._policy.min_se_s and "timer" in request.supported:
             raise IntervalTooSmall
 

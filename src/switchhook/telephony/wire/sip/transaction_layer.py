@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from switchhook.telephony.wire.sip.client_tx import ClientTransaction
+from switchhook.telephony.wire.sip.client_tx import ClientTransaction, cancel_of
 from switchhook.telephony.wire.sip.flow import Flow, Send
 from switchhook.telephony.wire.sip.grammar import format_host_port
 from switchhook.telephony.wire.sip.message import Request, Response
 from switchhook.telephony.wire.sip.server_tx import ServerTransaction
-from switchhook.telephony.wire.sip.timers import TimerValues, Timetable
+from switchhook.telephony.wire.sip.timers import Timer, TimerValues, Timetable
 from switchhook.telephony.wire.sip.transaction import Deliver, State, Transmit
 from switchhook.telephony.wire.sip.via import MAGIC_COOKIE
 
@@ -65,12 +65,15 @@ class ServerExchange:
 class ClientExchange:
     """A request of ours with its client transaction."""
 
-    __slots__ = ("caller", "flow", "key", "request", "transaction")
+    __slots__ = ("caller", "cancelling", "flow", "key", "request", "transaction")
 
-    def __init__(self, request: Request, flow: Flow, caller: Caller, transaction: ClientTransaction) -> None:
+    def __init__(self, request: Request, flow: Flow, caller: Caller | None, transaction: ClientTransaction) -> None:
         self.request = request
         self.flow = flow
         self.caller = caller
+        """None: nobody wants to know (a CANCEL)."""
+        self.cancelling = False
+        """To be cancelled once a provisional response allows it."""
         self.transaction = transaction
         self.key: ClientKey = (request.via.branch or "", request.method)
 
@@ -179,11 +182,15 @@ class TransactionLayer:
     def request(self, request: Request, flow: Flow, caller: Caller, now: float) -> ClientExchange:
         """Send a request of ours; its Via is added here."""
         request.headers.insert("Via", self.new_via(flow))
-        exchange = ClientExchange(request, flow, caller, ClientTransaction(request, self.values, flow.reliable))
-        self._clients[exchange.key] = exchange
-        exchange.transaction.start(now)
-        self.settle(exchange, now)
-        return exchange
+        return self._begin(request, flow, caller, now)
+
+    def cancel(self, exchange: ClientExchange, now: float) -> None:
+        """Cancel an INVITE of ours: at once if a provisional response came, else when one does (RFC 3261 §9.1).
+
+        Without a final response in 64*T1 after that it counts as unanswered.
+        """
+        exchange.cancelling = True
+        self._cancel(exchange, now)
 
     def receive(self, response: Response, now: float) -> None:
         """A response; one that belongs to no transaction is dropped."""
@@ -191,12 +198,27 @@ class TransactionLayer:
         if exchange is not None:
             exchange.transaction.receive(response, now)
             self.settle(exchange, now)
+            self._cancel(exchange, now)
 
     def flow_failed(self, flow: Flow, now: float) -> None:
         """A connection is gone or could not be made: its requests will not be answered."""
         for exchange in [exchange for exchange in self._clients.values() if exchange.flow == flow]:
             exchange.transaction.transport_failed(now)
             self.settle(exchange, now)
+
+    def _begin(self, request: Request, flow: Flow, caller: Caller | None, now: float) -> ClientExchange:
+        exchange = ClientExchange(request, flow, caller, ClientTransaction(request, self.values, flow.reliable))
+        self._clients[exchange.key] = exchange
+        exchange.transaction.start(now)
+        self.settle(exchange, now)
+        return exchange
+
+    def _cancel(self, exchange: ClientExchange, now: float) -> None:
+        if exchange.cancelling and exchange.transaction.state is State.PROCEEDING:
+            exchange.cancelling = False
+            exchange.transaction.start_timer(Timer.B, now)
+            self.settle(exchange, now)
+            self._begin(cancel_of(exchange.request), exchange.flow, None, now)
 
     # -- both
 
@@ -208,7 +230,7 @@ class TransactionLayer:
                 if isinstance(effect, Transmit):
                     flow = exchange.reply_flow if isinstance(exchange, ServerExchange) else exchange.flow
                     self._effects.append(Send(effect.data, flow))
-                elif isinstance(exchange, ServerExchange):
+                elif isinstance(exchange, ServerExchange) or exchange.caller is None:
                     continue  # an ACK goes to the dialog; an unacknowledged failure response ends nothing more
                 elif isinstance(effect, Deliver):
                     if isinstance(effect.message, Response):
@@ -257,8 +279,12 @@ def merge_key(request: Request) -> MergeKey | None:
 
 
 def reply_flow(request: Request, flow: Flow) -> Flow:
-    """Where responses go: over the connection, else by the Via (RFC 3261 §18.2.2, RFC 3581 §4)."""
+    """Where responses go: over the connection, else to the source, at the port the Via asks for (RFC 3261 §18.2.2, RFC 3581 §4).
+
+    A `maddr` is not followed: anyone could have us send to anyone.
+    """
     if flow.reliable:
         return flow
-    host, port = request.via.reply_address
-    return flow if (host, port) == (flow.host, flow.port) else flow.to(host, port)
+    via = request.via
+    port = via.rport or via.port or 5060
+    return flow if port == flow.port else flow.to(flow.host, port)
