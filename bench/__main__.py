@@ -31,12 +31,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings(options: argparse.Namespace) -> Settings:
+def settings(options: argparse.Namespace, log: Path) -> Settings:
     """How large the runs are."""
     if options.quick:
         calls = options.calls or 20
-        return Settings(options.server, OUT, calls=calls, cycles=1, steps=(calls,), short_calls=40)
-    return Settings(options.server, OUT, calls=options.calls or 100)
+        return Settings(options.server, log, calls=calls, cycles=1, steps=(calls,), short_calls=40)
+    return Settings(options.server, log, calls=options.calls or 100)
 
 
 def run(name: str, chosen: Settings) -> dict[str, Any]:
@@ -55,20 +55,20 @@ def run(name: str, chosen: Settings) -> dict[str, Any]:
 def main() -> int:
     """Returns 0 when every figure is at least as good as it must be, 1 otherwise."""
     options = arguments()
-    chosen = settings(options)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    chosen = settings(options, OUT / f"{name}.log")
     OUT.mkdir(exist_ok=True)
-    (OUT / "server.log").unlink(missing_ok=True)
     server_core, load_cores = chosen.cores
     if load_cores == [server_core]:
         print("This machine has one core: the load disturbs the server, the figures are too high.")
-    names = options.only or list(SCENARIOS)
-    runs = [run(name, chosen) for _ in range(options.repeat) for name in names]
+    scenarios = options.only or list(SCENARIOS)
+    runs = [run(scenario, chosen) for _ in range(options.repeat) for scenario in scenarios]
     values = medians([one["values"] for one in runs])
     print(f"\n{options.server}, {chosen.calls} calls, medians of {options.repeat}\n{table(values)}")
     about = {"server": options.server, "calls": chosen.calls, "repeat": options.repeat, "quick": options.quick}
     about |= {"python": platform.python_version(), "cpus": os.cpu_count(), "load_average": os.getloadavg()[0]}
-    path = write(OUT, time.strftime("%Y%m%d-%H%M%S"), document(values, runs, about))
-    print(f"\nwritten to {path}; the server's log is {OUT / 'server.log'}")
+    path = write(OUT, name, document(values, runs, about))
+    print(f"\nwritten to {path}; the server's log is {chosen.log}")
     late = [note for one in runs for note in one["notes"] if "late (p99)" in note or "others took" in note]
     if late:
         print("DOUBTFUL: the machine was busy; run again when it is quiet.")

@@ -69,6 +69,8 @@ class Caller:
     heard_at: array[float] = field(default_factory=lambda: array("d"))
     packets: int = 0
     damaged: int = 0
+    damaged_sample: bytes = b""
+    """The first packet that was damaged."""
     misrouted: int = 0
 
     def record(self) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def drop_silence(media: socket.socket) -> None:
 
 RECORDED = (
     *("number", "answered_at", "ended_at", "status", "retry_after", "ended_by_server", "dialled_at", "sent_at"),
-    *("heard_frame", "heard_at", "packets", "damaged", "misrouted"),
+    *("heard_frame", "heard_at", "packets", "damaged", "damaged_sample", "misrouted"),
 )
 
 
@@ -192,17 +194,21 @@ class Load:
         caller.packets += 1
         frame = data[12:]
         if len(frame) != numbered.FRAME_BYTES or data[1] & 0x7F != 0:
-            caller.damaged += 1
+            self._note_damage(caller, data)
         elif not numbered.is_silence(frame):
             found = numbered.decode(frame)
             if found is None:
-                caller.damaged += 1
+                self._note_damage(caller, data)
             elif found[0] != numbered.DOWN or found[1] != caller.number:
                 caller.misrouted += 1
             else:
                 seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2][:16])
                 caller.heard_frame.append(found[2])
                 caller.heard_at.append(seconds + nanoseconds / 1e9 - self._clock_offset)
+
+    def _note_damage(self, caller: Caller, packet: bytes) -> None:
+        caller.damaged += 1
+        caller.damaged_sample = caller.damaged_sample or packet
 
     # Signalling ---------------------------------------------------------------------------------------------------------
 
@@ -315,7 +321,7 @@ class Load:
             else:
                 caller.status = 408
                 self._close(caller, now)
-        elif kind == "bye" and caller.ended_at is None:
+        elif kind == "bye" and caller.answered_at is not None and caller.ended_at is None:
             caller.talking = False
             self._send_request(caller, b"BYE", 2, b"bye")
             self._timer(now + 1.0, caller, "bye")

@@ -48,6 +48,10 @@ class Figures:
     repeated: int = 0
     misrouted: int = 0
     damaged: int = 0
+    damaged_up: int = 0
+    """Of the damaged frames those that the model got."""
+    damaged_sample: bytes = b""
+    """A damaged packet at a caller."""
     missing_replies: int = 0
     missing_truncates: int = 0
 
@@ -92,11 +96,13 @@ def evaluate(callers: Iterable[dict[str, Any]], model: dict[str, Any], window: W
         figures.misrouted += caller["misrouted"]
         if caller["number"] in window.callers:
             figures.damaged += caller["damaged"]
+            figures.damaged_sample = figures.damaged_sample or caller["damaged_sample"]
             number = caller["number"]
             _uplink(figures, caller, arrived.get(number, (np.empty(0, np.int64), np.empty(0))), window)
             _downlink(figures, caller, replies.get(number, []), started.get(number, []), truncated, window)
     figures.misrouted += model["misrouted"]
     figures.damaged += model["damaged"]
+    figures.damaged_up = model["damaged"]
     return figures
 
 

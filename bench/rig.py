@@ -19,6 +19,7 @@ from bench.server import CALLED, Server, core_busy_s, running
 
 ANSWER_TIMEOUT_S = 60
 REPLY_TIMEOUT_S = 60
+HANG_UP_TIMEOUT_S = 10
 UNDER_WAY_S = 1.0
 """What was sent at the end of a stretch is given this long to arrive."""
 LATE_LIMIT_MS = 5.0
@@ -35,7 +36,8 @@ class Settings:
     """How to run: which server, where, how large and how long."""
 
     server: str
-    out: Path
+    log: Path
+    """Where the server's output goes."""
     calls: int = 100
     cycles: int = 3
     steps: tuple[int, ...] = (100, 250, 400)
@@ -128,8 +130,12 @@ class Rig:
         return Span(window, cpu, workers, self.server.memory_mib(), 100 * others / (end - start))
 
     def finish(self) -> tuple[list[dict[str, Any]], dict[str, Any], float]:
-        """End the load and the stub; returns the callers' notes, the model's notes and the load's p99 lateness in ms."""
+        """Hang up, end the load and the stub; returns the callers' notes, the model's and the load's p99 lateness in ms."""
         time.sleep(UNDER_WAY_S)
+        self.hang_up(range(self._next))
+        with contextlib.suppress(RunFailedError):
+            self.until(lambda state: state["up"] == 0, "hanging up", HANG_UP_TIMEOUT_S)
+            time.sleep(UNDER_WAY_S)
         load = self._ask(self._load, {"do": "finish"})
         model = self._ask(self._model, {"do": "finish"})
         return load["callers"], model, percentile(load["late"], 99) * 1000 if len(load["late"]) else 0.0
@@ -154,7 +160,7 @@ def rig(settings: Settings, max_calls: int = 2_000, **options: object) -> Iterat
         if not model.poll(REPLY_TIMEOUT_S):
             raise RunFailedError("the stub model did not start")
         ports = model.recv()
-        with running(settings.server, ports["http_port"], core, max_calls, settings.out / "server.log") as server:
+        with running(settings.server, ports["http_port"], core, max_calls, settings.log) as server:
             load_process = spawn.Process(target=callers.main, args=(load_end, server.sip, CALLED, load_cores), daemon=True)
             load_process.start()
             try:

@@ -193,13 +193,14 @@ def _complaints(figures: Figures) -> list[str]:
         "pieces lost": figures.lost_pieces,
         "frames repeated": figures.repeated,
         "frames misrouted": figures.misrouted,
-        "frames damaged": figures.damaged,
+        f"frames damaged ({figures.damaged_up} on the way up)": figures.damaged,
         "replies never heard": figures.missing_replies,
         "interruptions without truncate": figures.missing_truncates,
     }
-    return [f"{count} {what}" for what, count in counts.items() if count] + (
-        [] if figures.pieces else ["no numbered sound at all"]
-    )
+    told = [f"{count} {what}" for what, count in counts.items() if count]
+    if figures.damaged_sample:
+        told.append(f"a damaged packet: {figures.damaged_sample.hex()}")
+    return told or ([] if figures.pieces else ["no numbered sound at all"])
 
 
 def _until_idle(calls: Rig) -> float:

@@ -29,8 +29,8 @@ from switchhook.api.vns.webhook_test import WebhookName, try_webhook
 from switchhook.calls.session import AgentMaker, CallParts, ModelLink, current_call
 from switchhook.calls.switchboard import Switchboard
 from switchhook.domain.contract import Contract
-from switchhook.domain.errors import ApplyError, RecordingError, SettingError
-from switchhook.domain.model import CallId, Encoding
+from switchhook.domain.errors import ApplyError, RecordingError, SettingError, SwitchhookError
+from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Number
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import Playout
@@ -57,6 +57,8 @@ log = logging.getLogger(__name__)
 
 TRUNKS_EVERY_S = 2.0
 """How soon a change by `switchhook apply` reaches a running server."""
+REACH_S = 5.0
+"""How long `switchhook check` waits for a webhook's host."""
 RECORDINGS_GRACE_S = 30.0
 """How long a stopping server waits for recording files; what is not made then is made at the next start."""
 
@@ -424,6 +426,10 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
     lines.append(f"RTP {first}-{last}: {(last - first + 1) // 2} calls by ports, {settings.max_calls} by SWITCHHOOK_MAX_CALLS")
     async with _Opened(settings) as opened:
         directory = await opened.store.directory.read()
+    for number in directory.numbers.values():
+        problem = await _webhook_problem(settings, number)
+        good = good and problem is None
+        lines.append(f"number {number.number}: {problem or 'its webhooks can be reached'}")
     lines.append(
         f"database: in order, {len(directory.tokens)} accounts, {len(directory.trunks)} trunks, {len(directory.numbers)} numbers"
     )
@@ -438,6 +444,25 @@ def _port_problem(host: str, port: int, kind: socket.SocketKind) -> str | None:
             probe.bind((host, port))
         except OSError as error:
             return f"cannot be bound ({error.strerror}); is a server running?"
+    return None
+
+
+async def _webhook_problem(settings: Settings, number: Number) -> str | None:
+    """Whether the hosts of a number's webhooks resolve, are allowed and take connections."""
+    contract = contracts().get(number.contract)
+    if contract is None:
+        return f"its contract {number.contract} is unknown"
+    clock = SystemClock()
+    attempt = CallAttempt(CallId("check"), Direction.INBOUND, number.number, "", None, number.account, "check", clock.utc())
+    async with Egress(settings.egress_allow, clock) as egress:
+        for url in (contract.start_request(number, attempt).url, contract.end_request(number, b"").url):
+            try:
+                async with asyncio.timeout(REACH_S):
+                    target = await egress.pin(url)
+                    _, writer = await asyncio.open_connection(target.addresses[0], target.port)
+                    writer.close()
+            except (SwitchhookError, OSError, TimeoutError) as error:
+                return f"a webhook cannot be reached: {error or type(error).__name__}"
     return None
 
 

@@ -31,7 +31,7 @@ def run(keep: bool = False, data_dir: Path | None = None, screen: Screen | None 
     folder.mkdir(parents=True, exist_ok=True)
     shown = screen or Screen()
     try:
-        asyncio.run(_play(folder.resolve(), keep, shown))
+        asyncio.run(play(folder.resolve(), keep, shown))
     except (DemoFailedError, ServerFailedError) as error:
         shown.verdict(False, f"\nThe demo failed. {error}")
         shown.plain(f"Everything it wrote is in {folder.resolve()}")
@@ -43,7 +43,7 @@ def run(keep: bool = False, data_dir: Path | None = None, screen: Screen | None 
     return 0
 
 
-async def _play(folder: Path, keep: bool, screen: Screen) -> None:
+async def play(folder: Path, keep: bool, screen: Screen) -> None:
     """Server and backend up, the call, the checks, and down again whatever happens."""
     server = ServerChild.in_folder(folder, SIP_PORT if keep else None)
     backend = Backend(agent_for(server.media_url, server.token), screen.event)

@@ -67,7 +67,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
 
 def caller(**changes: Any) -> dict[str, Any]:
     """A caller that sent two pieces and heard a reply of three pieces, 20 ms apart."""
-    made: dict[str, Any] = {"number": 7, "ended_at": None, "misrouted": 0, "damaged": 0}
+    made: dict[str, Any] = {"number": 7, "ended_at": None, "misrouted": 0, "damaged": 0, "damaged_sample": b""}
     made["sent_at"] = [110 + 0.02 * n for n in range(20)]
     made["heard_frame"] = list(range(30))
     made["heard_at"] = [120.001 + 0.02 * n for n in range(30)]

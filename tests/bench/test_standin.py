@@ -8,7 +8,7 @@ from bench.rig import Settings, judged, rig
 
 
 def test_callers_model_and_stand_in_carry_whole_cycles(tmp_path: Path) -> None:
-    settings = Settings("standin", tmp_path, calls=3, cycles=1)
+    settings = Settings("standin", tmp_path / "server.log", calls=3, cycles=1)
     with rig(settings, max_calls=3) as calls:
         numbers = calls.bring_up(3, 20)
         refused = calls.dial(1, 1)

@@ -21,6 +21,7 @@ from tests.peers.processes import free_port
 
 LOCAL_TRUNK = Trunk("local", "acme", "sip:127.0.0.1:5070", allow_from=("127.0.0.0/8",))
 TONE_HZ = 700.0
+LOOPBACK = SipConfig(host="127.0.0.1", transports=("udp", "tcp"), stop_grace_s=0.1)
 
 
 class WallClock:
@@ -105,13 +106,13 @@ async def answering_machine(
     rtp_pairs: int = 50,
     media_timeout_s: float = 30.0,
 ) -> AsyncIterator[AnsweringMachine]:
-    """A server on 127.0.0.1 with free ports, stopped at the end."""
+    """A server with free ports, on 127.0.0.1 unless the configuration says otherwise; stopped at the end."""
     machine = AnsweringMachine(trunks, treat)
     first = free_port() // 2 * 2
     pacer = Pacer()
     machine.ports = RtpPorts("127.0.0.1", first, first + 2 * rtp_pairs - 1)
     machine.server = SipServer(
-        replace(config or SipConfig(transports=("udp", "tcp")), host="127.0.0.1", port=0),
+        replace(config or LOOPBACK, port=0),
         machine.directory,
         lambda: RtpStream(machine.ports, pacer, media_timeout_s),
         machine.on_call,
@@ -126,4 +127,4 @@ async def answering_machine(
         pacer.close()
 
 
-__all__ = ["LOCAL_TRUNK", "TONE_HZ", "AnsweringMachine", "LegAnswered", "TakenCall", "answering_machine", "play_tone"]
+__all__ = ["LOCAL_TRUNK", "LOOPBACK", "TONE_HZ", "AnsweringMachine", "LegAnswered", "TakenCall", "answering_machine", "play_tone"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import sys
@@ -16,16 +18,17 @@ import yaml
 READY_S = 60.0
 
 
+SERVER_PORTS = range(10_000, 20_000)
+"""Below the ports that systems hand out by themselves, so that nobody takes one between the look and the server's start."""
+
+
 def free_port() -> int:
-    """A port that nobody has at this moment, neither for TCP nor for UDP."""
+    """A port that nobody has at this moment, neither over TCP nor over UDP."""
     while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
-            stream.bind(("127.0.0.1", 0))
-            port = int(stream.getsockname()[1])
-            try:
-                datagram.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        port = random.choice(SERVER_PORTS)
+        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
+            tcp.bind(("127.0.0.1", port))
+            udp.bind(("127.0.0.1", port))
             return port
 
 

@@ -94,7 +94,7 @@ def _typed(session: ModelSession) -> list[str]:
 
 
 async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
-    """RFC 4733 and INFO; a digit that comes by both counts once; `#` or a pause ends the number."""
+    """RFC 4733 and INFO; a digit that comes by both counts once; `#` or a pause ends the number; the first one interrupts."""
     async with Model() as model:
         house.answer_with(model)
         async with house.talk(model) as talk:
@@ -108,13 +108,13 @@ async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
             await call.press("#")
             await session.until(lambda: len(_typed(session)) == 1, "the first number")
             await session.got("response.create", 2)
-            await session.say(speech(3000), WORDS)
+            reply = await session.say(speech(3000), WORDS)
             await ear_has(call, 10)
             await call.press("45", method="info")
             await session.until(lambda: len(_typed(session)) == 2, "the second number")
             assert _typed(session) == ["DTMF: 123", "DTMF: 45"]
             await session.got("response.create", 3)
-            [truncated] = session.of("conversation.item.truncate")  # the first digit interrupted
+            [truncated] = [e for e in session.of("conversation.item.truncate") if e["item_id"] == reply.item_id]
             heard = of_turn(call.ear.packets, 0)
             assert abs(truncated["audio_end_ms"] - len(heard) * FRAME_MS) <= FRAME_MS
             assert len(heard) < 100

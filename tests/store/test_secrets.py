@@ -72,11 +72,11 @@ def test_the_setting_goes_before_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["", "not base64!", base64.b64encode(b"short").decode()])
 def test_a_bad_key_names_the_setting_and_the_cure(tmp_path: Path, value: str) -> None:
-    with pytest.raises(SettingError, match="SWITCHHOOK_SECRET_KEY.*openssl rand -base64 32"):
+    with pytest.raises(SettingError, match=r"SWITCHHOOK_SECRET_KEY.*openssl rand -base64 32"):
         server_key(tmp_path, value)
 
 
 def test_a_bad_key_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "server.key").write_text("garbage")
-    with pytest.raises(SettingError, match="server.key"):
+    with pytest.raises(SettingError, match=r"server\.key"):
         server_key(tmp_path, None)

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,13 +23,14 @@ from switchhook.domain.errors import SettingError
 from switchhook.domain.model import Encoding, Trunk
 from switchhook.domain.ports import LegAnswered, LegEnded
 from switchhook.telephony.sip_server import SipConfig, SipServer
+from switchhook.telephony.wire.sip.digest import Account, Challenge, respond
 from switchhook.telephony.wire.sip.framing import StreamFramer
 from switchhook.telephony.wire.sip.message import Request, Response, parse_message
 from switchhook.telephony.wire.sip.timers import TimerValues
-from tests.peers.answering_machine import AnsweringMachine, TakenCall, answering_machine, play_tone
+from tests.peers.answering_machine import LOOPBACK, AnsweringMachine, TakenCall, answering_machine, play_tone
 from tests.peers.sip_caller import Caller, sdp
 
-UDP_TCP = SipConfig(transports=("udp", "tcp"), stop_grace_s=0.1)
+UDP_TCP = LOOPBACK
 ELSEWHERE = Trunk("elsewhere", "acme", "sip:192.0.2.1", allow_from=("192.0.2.0/24",))
 WAIT_S = 5.0
 
@@ -168,10 +170,10 @@ def certificate(tmp_path: Path) -> Certificate:
     return made
 
 
-async def test_a_call_over_tls(certificate: Certificate) -> None:
-    config = SipConfig(
+async def call_over_tls(certificate: Certificate) -> None:
+    config = replace(
+        LOOPBACK,
         transports=("udp", "tls"),
-        stop_grace_s=0.1,
         tls_port=0,
         tls_certificate=str(certificate.chain),
         tls_key=str(certificate.key),
@@ -179,6 +181,43 @@ async def test_a_call_over_tls(certificate: Certificate) -> None:
     context = ssl.create_default_context(cafile=str(certificate.chain))
     async with answering_machine(config) as machine, line(here(machine, "tls"), "tls", context) as end:
         await converse(machine, end)
+
+
+async def test_a_call_over_tls(certificate: Certificate) -> None:
+    await call_over_tls(certificate)
+
+
+async def test_a_stranger_who_proves_itself_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("switchhook.telephony.sip_transport.STRANGER_IDLE_S", 0.3)
+    pbx = Trunk("pbx", "acme", "sip:127.0.0.1", username="pbx", password="secret")
+    async with answering_machine(UDP_TCP, trunks=[pbx]) as machine:
+        address = here(machine, "tcp")
+        async with line(address, "tcp") as idle, line(address, "tcp") as end:
+            caller = end.caller()
+            end.send(caller.invite())
+            refused = await end.next()
+            challenge = Challenge.parse(refused.headers.get("WWW-Authenticate") or "")
+            end.send(caller.ack_failure())
+            proof = respond(challenge, Account("pbx", "secret", challenge.realm), "INVITE", caller.target, "c0ffee")
+            end.send(caller.invite(headers=[("Authorization", str(proof))]))
+            assert [await end.status() for _ in range(3)] == [100, 180, 200]
+            async with asyncio.timeout(WAIT_S):
+                await idle.closed.wait()
+            assert not end.closed.is_set()
+            assert machine.server.figures["connections"] == 1
+
+
+def test_calls_on_uvloop(certificate: Certificate) -> None:
+    async def calls() -> None:
+        await test_a_call("udp")
+        await test_a_call("tcp")
+        await call_over_tls(certificate)
+        await test_strangers_cannot_hold_connections()
+        await test_a_stream_is_kept_alive_and_closed_on_garbage()
+        await test_our_bye_finds_a_caller_whose_connection_is_gone_or_gives_up()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(calls())
 
 
 def test_tls_without_a_certificate_is_refused_by_name() -> None:
@@ -422,3 +461,15 @@ async def test_many_datagrams_at_once_are_all_served() -> None:
                 out.sendto(Caller(call_id=f"call-{count}", host="127.0.0.1").invite(), here(machine))
         await machine.until(lambda: len(machine.calls) == 300)
         await machine.until(lambda: all(call.endings for call in machine.calls))
+
+
+@pytest.mark.parametrize(("advertised", "shown"), [(None, "127.0.0.1"), ("198.51.100.7", "198.51.100.7")])
+async def test_on_every_address_we_show_the_one_that_reaches_the_peer(advertised: str | None, shown: str) -> None:
+    config = replace(LOOPBACK, host="0.0.0.0", advertised_host=advertised, advertised_port=5999 if advertised else None)
+    async with answering_machine(config) as machine, line(("127.0.0.1", here(machine)[1])) as end:
+        end.send(end.caller().invite(sdp(host="127.0.0.1")))
+        assert [await end.status() for _ in range(2)] == [100, 180]
+        ok = await end.next()
+        assert f"c=IN IP4 {shown}".encode() in ok.body
+        port = 5999 if advertised else here(machine)[1]
+        assert ok.headers.get("Contact") == f"<sip:{shown}:{port}>"

@@ -43,6 +43,7 @@ TRANSPORTS = ("udp", "tcp", "tls")
 _WILDCARDS = ("", "0.0.0.0", "::")
 _REPORT_EVERY_S = 60.0
 _FULL_RETRY_S = 5
+_FREE_PORT_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +123,30 @@ class SipServer:
 
     async def start(self) -> None:
         """Listen. Raises OSError naming the address, or SettingError for a certificate that cannot be used."""
-        config = self.config
-        self._transport = SipTransport(self, self._tls_context())
-        port = config.port
-        for transport in (name for name in TRANSPORTS if name in config.transports):
-            listener = Listener(transport, config.host, config.tls_port if transport == "tls" else port)
+        # With port 0, UDP takes a free port that another program may hold for TCP: then the next is as good.
+        attempts = 1 if self.config.port else _FREE_PORT_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            self._transport = SipTransport(self, self._tls_context())
             try:
-                bound = await self._transport.open(listener)
-            except OSError as error:
+                await self._listen(self._transport)
+                break
+            except OSError:
                 await self._transport.close()
-                raise OSError(
-                    error.errno, f"cannot listen for SIP on {transport} {config.host}:{listener.port}: {error.strerror}"
-                ) from error
-            if transport == "udp" and not port:
-                port = bound[1]
+                if attempt == attempts:
+                    raise
         self._reporter = self._loop.call_later(_REPORT_EVERY_S, self._report)
+
+    async def _listen(self, transport: SipTransport) -> None:
+        config, port = self.config, self.config.port
+        for name in (name for name in TRANSPORTS if name in config.transports):
+            listener = Listener(name, config.host, config.tls_port if name == "tls" else port)
+            try:
+                bound = await transport.open(listener)
+            except OSError as error:
+                where = f"{name} {config.host}:{listener.port}"
+                raise OSError(error.errno, f"cannot listen for SIP on {where}: {error.strerror}") from error
+            if name == "udp" and not port:
+                port = bound[1]
 
     async def stop(self) -> None:
         """Refuse new calls, end the live ones, and close once the peers know or `stop_grace_s` is over; idempotent."""
@@ -206,10 +216,12 @@ class SipServer:
     def flow_failed(self, flow: Flow) -> None:
         """Nothing more can be sent there."""
         self._driver.feed(lambda now: self._agent.flow_failed(flow, now))
+        self._note_quiet()
 
     def end_of_batch(self) -> None:
         """Perform what the messages led to."""
         self._driver.drain()
+        self._note_quiet()
 
     # -- effects
 
@@ -221,8 +233,6 @@ class SipServer:
             self._invited(effect)
         else:
             self._told(effect)
-        if self._stopping and not self._agent.sessions:
-            self._quiet.set()
 
     def _told(self, effect: Answered | MediaAgreed | DigitReported | Ended) -> None:
         leg = self._legs.get(effect.session)
@@ -247,6 +257,8 @@ class SipServer:
         flow = invited.flow
         leg = SipLeg(link, self._streams, invited.encoding, request.call_id, (flow.transport, flow.host, flow.port))
         self._legs[invited.session] = leg
+        if self._transport is not None:
+            self._transport.keep(flow)
         parties = identify(request)
         origin = self._origin(invited)
         attempt = CallAttempt(
@@ -284,6 +296,10 @@ class SipServer:
         return LocalMedia(self._host(flow), rtp_port, self.config.encodings, session_id=session_id)
 
     # -- small things
+
+    def _note_quiet(self) -> None:
+        if self._stopping and not self._agent.sessions:
+            self._quiet.set()
 
     def _host(self, flow: Flow) -> str:
         config = self.config

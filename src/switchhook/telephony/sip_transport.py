@@ -11,7 +11,7 @@ import socket
 import ssl
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import PONG, Frame, Keepalive, StreamFramer
@@ -79,25 +79,27 @@ class _Connection(asyncio.Protocol):
         self._framer = StreamFramer()
         self._kind = transport
         self._known = flow is not None
+        self.kept = False
+        """Whether a call was admitted over it by digest: it may be idle for as long as a trunk's."""
         self._seen_at = 0.0
         self._idle: asyncio.TimerHandle | None = None
         self.flow = flow
         self.pipe: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.pipe = transport
-        peer = transport.get_extra_info("peername")
+        # uvloop's transports have the interface and not the class.
+        pipe = self.pipe = cast(asyncio.Transport, transport)
+        peer = pipe.get_extra_info("peername")
         if not peer:
-            transport.abort()
+            pipe.abort()
             return
         self._known = self._known or self._owner.receiver.knows(peer[0])
         flow = self._owner.register(self, self._kind, (peer[0], peer[1]), self._known)
         if flow is None:
-            transport.abort()
+            pipe.abort()
             return
         self.flow = flow
-        raw = transport.get_extra_info("socket")
+        raw = pipe.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._seen_at = self._owner.loop.time()
@@ -133,7 +135,7 @@ class _Connection(asyncio.Protocol):
         self.pipe.write(data)
 
     def _watch(self) -> None:
-        limit = IDLE_S if self._known else STRANGER_IDLE_S
+        limit = IDLE_S if self._known or self.kept else STRANGER_IDLE_S
         left = self._seen_at + limit - self._owner.loop.time()
         if left <= 0:
             if self.pipe is not None:
@@ -226,6 +228,12 @@ class SipTransport:
             connection.write(data)
         else:
             self._queue(data, flow)
+
+    def keep(self, flow: Flow) -> None:
+        """A call was admitted over this flow: its connection is no stranger's any more."""
+        connection = self._connections.get(flow.connection)
+        if connection is not None:
+            connection.kept = True
 
     def local_host(self, remote: str) -> str:
         """Our own address as the routing table chooses it towards `remote`; no packet is sent."""

@@ -59,7 +59,7 @@ def _token(value: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-TokenValue = Annotated[str, Field(min_length=1, max_length=512, repr=False), AfterValidator(_token)]
+TokenValue = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_token)]
 
 
 class _Entry(BaseModel):
@@ -70,7 +70,7 @@ class TokenEntry(_Entry):
     """An API token of an account."""
 
     name: Name
-    value: TokenValue | None = None
+    value: TokenValue | None = Field(default=None, repr=False)
     remove: bool = False
 
     @model_validator(mode="after")

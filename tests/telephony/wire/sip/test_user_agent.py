@@ -70,6 +70,7 @@ def test_methods_we_do_not_take_outside_a_call(method: str, status: int) -> None
         ([("Replaces", "a;to-tag=b;from-tag=c")], None, 603),
         ([], b"v=0 nonsense", 400),
         ([], sdp(payloads="18"), 488),
+        ([("Content-Encoding", "gzip")], None, 415),
         ([("Contact", "<tel:+15550100>")], None, 400),
         ([("Session-Expires", "nonsense")], None, 400),
     ],

@@ -106,6 +106,8 @@ class SessionMedia:
 
 
 def _read(message: Request | Response) -> SessionDescription:
+    if (message.headers.get("Content-Encoding") or "identity").lower() != "identity":
+        raise RemoteProtocolError(415, "Unsupported Content Encoding")
     body = message.body_of(SDP)
     if body is None:
         raise RemoteProtocolError(415, "Unsupported Media Type")

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from switchhook.domain.errors import SecretUnreadable
+from switchhook.domain.model import Number
+from switchhook.domain.records import DirectoryUpdate
+from switchhook.store.opened import Store
+from tests.store.opening import SqliteFiles, running_store
+from tests.store.samples import CANARY, NUMBER, TRUNK, attempt, begun, ended, event
+
+DIGEST = hashlib.sha256(f"{CANARY}-token".encode()).digest()
+EVERYTHING = DirectoryUpdate(accounts=("acme", "other"), tokens=(("acme", "main", DIGEST),), trunks=(TRUNK,), numbers=(NUMBER,))
+
+
+async def test_what_is_written_is_read_back(store: Store) -> None:
+    await store.directory.write(EVERYTHING)
+    found = await store.directory.read()
+    assert found.tokens == {"acme": {"main": DIGEST}, "other": {}}
+    assert found.trunks == {"local": TRUNK}
+    assert found.numbers == {NUMBER.number: NUMBER}
+    assert await store.directory.find_number(NUMBER.number) == NUMBER
+    assert await store.directory.find_number("+17200000000") is None
+    assert await store.directory.find_token(DIGEST) == ("acme", DIGEST)
+    assert await store.directory.find_token(bytes(32)) is None
+    assert await store.directory.trunks() == [TRUNK]
+
+
+async def test_entries_are_replaced_and_removed(store: Store) -> None:
+    await store.directory.write(EVERYTHING)
+    moved = Number(NUMBER.number, "other", "veevo", {"a": [1, "ü"]})
+    await store.directory.write(DirectoryUpdate(trunks=(replace(TRUNK, username=None, password=None),), numbers=(moved,)))
+    found = await store.directory.read()
+    assert found.numbers == {NUMBER.number: moved}
+    assert found.trunks["local"].password is None
+    await store.directory.write(
+        DirectoryUpdate(remove_tokens=(("acme", "main"),), remove_trunks=("local",), remove_numbers=(NUMBER.number,))
+    )
+    found = await store.directory.read()
+    assert (found.tokens, found.trunks, found.numbers) == ({"acme": {}, "other": {}}, {}, {})
+
+
+async def test_a_token_can_move_to_another_name_at_once(store: Store) -> None:
+    await store.directory.write(EVERYTHING)
+    await store.directory.write(DirectoryUpdate(remove_tokens=(("acme", "main"),), tokens=(("acme", "second", DIGEST),)))
+    assert (await store.directory.read()).tokens["acme"] == {"second": DIGEST}
+
+
+async def test_all_changes_are_made_or_none(store: Store) -> None:
+    with pytest.raises(IntegrityError):
+        await store.directory.write(DirectoryUpdate(accounts=("acme",), numbers=(replace(NUMBER, account="nobody"),)))
+    assert (await store.directory.read()).tokens == {}
+    assert await store.directory.version() == 0
+
+
+async def test_the_version_rises_with_each_change(store: Store) -> None:
+    assert await store.directory.version() == 0
+    await store.directory.write(EVERYTHING)
+    await store.directory.write(EVERYTHING)
+    assert await store.directory.version() == 2
+
+
+async def test_no_secret_is_in_the_files(sqlite_files: SqliteFiles, tmp_path: Path) -> None:
+    async with running_store(await sqlite_files.fresh(tmp_path)) as store:
+        await store.directory.write(EVERYTHING)
+        record = begun()
+        await store.calls.begin(record)
+        await store.calls.finish(ended(record), (), event(record))
+        files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    files |= {f"closed {path.name}": path.read_bytes() for path in tmp_path.iterdir()}
+    assert any(attempt().caller.encode() in content for content in files.values()), "the canary's neighbours must be found"
+    assert [name for name, content in files.items() if CANARY.encode() in content] == []
+
+
+async def test_another_server_key_cannot_read_the_settings(url: str) -> None:
+    async with running_store(url) as store:
+        await store.directory.write(EVERYTHING)
+    async with running_store(url, key=b"k" * 32) as store:
+        with pytest.raises(SecretUnreadable):
+            await store.directory.find_number(NUMBER.number)
