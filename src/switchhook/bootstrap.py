@@ -462,7 +462,7 @@ async def _webhook_problem(settings: Settings, number: Number) -> str | None:
                     _, writer = await asyncio.open_connection(target.addresses[0], target.port)
                     writer.close()
             except (SwitchhookError, OSError, TimeoutError) as error:
-                return f"a webhook cannot be reached: {error or type(error).__name__}"
+                return f"a webhook cannot be reached: {str(error) or type(error).__name__}"
     return None
 
 
