@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import uvloop
 
 from switchhook.driver import Driver, simulate
 from tests.peers.virtual_loop import run_virtual
@@ -111,3 +112,21 @@ def test_an_earlier_deadline_moves_the_timer_and_a_closed_driver_is_silent() -> 
 
     run_virtual(main())
     assert seen == [0.0, 0.25]
+
+
+def test_an_input_right_before_a_deadline_is_taken() -> None:
+    """On the loop that the server runs on: uvloop gives another kind of handle for a time that is already here."""
+    machine = Echo()
+    seen: list[str] = []
+
+    async def main() -> None:
+        driver = Driver(machine, seen.append)
+        driver.feed(lambda now: machine.say("a", now))
+        machine.deadline = asyncio.get_running_loop().time()
+        driver.drain()
+        driver.feed(lambda now: machine.say("b", now))
+        driver.feed(machine.hush)
+        driver.close()
+
+    uvloop.run(main())
+    assert seen == ["heard a", "heard b"]

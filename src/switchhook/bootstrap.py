@@ -135,6 +135,7 @@ class Server:
         self.trunks = TrunkDirectory()
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self.switchboard.offer, self.clock, os.urandom)
+        self.sip.on_declined = self.switchboard.declined
         self.metrics = Metrics(self._samples)
         self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
         self._loop = asyncio.get_running_loop()

@@ -40,6 +40,7 @@ class Driver:
         self._perform = perform
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._draining = False
         self._closed = False
 
@@ -75,9 +76,11 @@ class Driver:
         if self._closed or deadline is None:
             return
         if self._timer is not None:
-            if self._timer.when() <= deadline:
+            if self._due <= deadline:
                 return
             self._timer.cancel()
+        # The handle is not asked when it is due: uvloop's has no such method when the time is already here.
+        self._due = deadline
         self._timer = self._loop.call_at(deadline, self._on_timer)
 
     def _on_timer(self) -> None:

@@ -53,12 +53,12 @@ class Agent:
 
 def agent_for(media_url: str, token: str) -> Agent:
     """OpenAI when OPENAI_API_KEY is set, else the server's own embedded engine behind its Realtime endpoint."""
-    text = RECEPTION.read_text()
-    tools: list[dict[str, Any]] = yaml.safe_load(text)["tools"]
+    desk = yaml.safe_load(RECEPTION.read_text(encoding="utf-8"))
+    tools: list[dict[str, Any]] = desk["tools"]
     key = os.environ.get("OPENAI_API_KEY")
     if key:
         return Agent(OPENAI_URL, {"Authorization": f"Bearer {key}"}, OPENAI_INSTRUCTIONS, tools, "OpenAI")
-    return Agent(media_url, {"Authorization": f"Bearer {token}"}, text, tools, "the embedded engine")
+    return Agent(media_url, {"Authorization": f"Bearer {token}"}, str(desk["instructions"]), tools, "the embedded engine")
 
 
 @dataclass(slots=True)

@@ -19,8 +19,8 @@ QUIET_MS = 900
 """An agent that has been silent so long is waiting for the caller."""
 ANSWER_TIMEOUT_S = 12
 TURN_TIMEOUT_S = 30
-BARGE_AFTER_S = 1.2
-"""How much of the agent's sentence the caller lets pass before interrupting."""
+BARGE_AFTER_S = 1.6
+"""How long the agent must have been speaking before the caller interrupts: longer than a "one moment, please"."""
 HUSH_MS = 300
 GOODBYE_TIMEOUT_S = 20
 
@@ -43,7 +43,6 @@ class Told:
     """From the caller's last voice (or key) to the agent's first."""
     interruption_ms: float | None = None
     """From the caller's first voice to the agent's last, when it interrupted."""
-    interruption_began_at: float | None = None
 
 
 class CallerFailedError(Exception):
@@ -111,21 +110,23 @@ async def _act(call: Call, step: Step, tell: Callable[[str], None]) -> float:
 async def _interrupt(call: Call, step: Step, told: Told, tell: Callable[[str], None]) -> float:
     """Speak while the agent speaks, and see that it falls silent."""
     loop = asyncio.get_running_loop()
-    await asyncio.sleep(BARGE_AFTER_S)
+    try:
+        await call.ear.until(lambda: call.ear.talking_for(loop.time()) >= BARGE_AFTER_S, TURN_TIMEOUT_S, "no long sentence came")
+    except TimeoutError as error:
+        raise CallerFailedError(f"waiting to interrupt with “{step.what}”", str(error)) from error
     tell(f"interrupts: “{step.what}”")
     sound = sound_of(step.what)
     first_voice_s = next((i * 0.02 for i in range(len(sound) // 160) if loudness(sound[i * 160 : i * 160 + 160]) > 300), 0.0)
     began = loop.time() + first_voice_s
-    told.interruption_began_at = began
     saying = loop.create_task(call.say(sound))
     try:
         await call.ear.quiet(HUSH_MS, len(sound) / 8000 + 2)
+        last = call.ear.last_voice(began) or began
     except TimeoutError as error:
         raise CallerFailedError(f"interrupting with “{step.what}”", "the agent talked on") from error
     finally:
         await saying
-    last = call.ear.last_voice(began)
-    told.interruption_ms = max(0.0, ((last or began) - began) * 1000)
+    told.interruption_ms = (last - began) * 1000
     return call.line.sent_voice_at or loop.time()
 
 

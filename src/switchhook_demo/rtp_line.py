@@ -14,6 +14,7 @@ from switchhook_demo.sip_text import PAYLOAD_TYPES
 from switchhook_demo.sound import FRAME_BYTES, ULAW_SILENCE, VOICE_RMS, decode, encode, loudness
 
 FRAME_S = 0.020
+WORD_GAP_S = 0.25
 HEADER = struct.Struct("!BBHII")
 EVENTS = "0123456789*#ABCD"
 EVENT_FRAMES = 8
@@ -79,6 +80,18 @@ class Ear:
             if packet.voiced:
                 return packet.at
         return None
+
+    def talking_for(self, now: float) -> float:
+        """Seconds for which the far side has been speaking without a pause that is more than one between words; 0 in silence."""
+        end: float | None = None
+        start = now
+        for packet in reversed(self.packets):
+            if start - packet.at > WORD_GAP_S:
+                break
+            if packet.voiced:
+                start = packet.at
+                end = end or packet.at
+        return end - start if end is not None else 0.0
 
     async def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Wait until a condition on what was heard holds; it is looked at again at least every 20 ms."""

@@ -240,13 +240,14 @@ def test_capacity_is_exact_and_the_refused_are_recorded() -> None:
             houses[0].leg.emit(LegEnded("caller-hung-up"))
             await asyncio.sleep(1)
             assert board.live == 1
+            board.declined(attempt("declined"), 488, "Not Acceptable Here")
             await board.drain(5)
             board.close()
         assert board.live == 0
 
     run_virtual(main())
     reasons = sorted(report.verdict.reason for report in houses[0].book.reports)
-    assert reasons == ["caller-hung-up", "over-capacity", "over-capacity", "server-draining"]
+    assert reasons == ["caller-hung-up", "line-refused-488", "over-capacity", "over-capacity", "server-draining"]
 
 
 def test_a_fault_in_one_call_ends_that_call_with_a_record() -> None:

@@ -96,7 +96,8 @@ async def test_demo_plays_a_whole_call(tmp_path: Path, monkeypatch: pytest.Monke
     receptionist = Receptionist()
     out = io.StringIO()
     async with ModelServer(receptionist.on_event) as model:
-        agent = Agent(model.url, {"Authorization": "Bearer x"}, "", [], "a stub")
+        tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in ARGUMENTS]
+        agent = Agent(model.url, {"Authorization": "Bearer x"}, "", tools, "a stub")
         monkeypatch.setattr(run, "agent_for", lambda url, token: agent)
         listening = asyncio.ensure_future(attend(model, receptionist))
         try:

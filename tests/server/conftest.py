@@ -13,7 +13,8 @@ from tests.server.house import House, open_house
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """Starts with the first test that needs it and lives to the last."""
-    async with open_house(tmp_path_factory.mktemp("house"), SWITCHHOOK_DRAIN_S="1") as house:
+    folder = tmp_path_factory.mktemp("house")
+    async with open_house(folder, SWITCHHOOK_DRAIN_S="1", SWITCHHOOK_MEDIA_TIMEOUT_S="5") as house:
         yield house
 
 

@@ -8,6 +8,7 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from switchhook_demo.phone import Call, Phone
 from tests.peers.server import Server, config
 from tests.peers.vns_backend import VnsBackend, start_reply
 from tests.server.listening import of_turn
-from tests.server.model import Model, ModelSession
+from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
 NUMBER = "+17206999999"
@@ -37,7 +38,7 @@ class Talk:
     """A call under way."""
 
     call: Call
-    session: ModelSession
+    session: LiveSession
     guid: str
 
 
@@ -145,7 +146,7 @@ def house_config(backend: VnsBackend, allow_from: Sequence[str] = ("127.0.0.1/32
     content = config(backend.url)
     content["trunks"][0]["allow_from"] = list(allow_from)
     fallback = {"number": None, "message": FALLBACK_MESSAGE}
-    content["numbers"].append({**content["numbers"][0], "number": FALLBACK_NUMBER, "fallback": fallback})
+    content["numbers"].append({**deepcopy(content["numbers"][0]), "number": FALLBACK_NUMBER, "fallback": fallback})
     return content
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench import numbered
 from switchhook_demo.rtp_line import Heard
 from switchhook_demo.sound import RATE_HZ, decode, tone
+from tests.peers.sound import read_wav
 
 FRAME_MS = 20
 PCM24_HZ = 24_000
@@ -106,3 +107,10 @@ def frames_heard(packets: Sequence[Heard]) -> list[tuple[int, int]]:
 def of_turn(packets: Sequence[Heard], turn: int) -> list[int]:
     """Frames of one turn that were heard."""
     return [frame for one, frame in frames_heard(packets) if one == turn]
+
+
+def mono(path: Path) -> Signal:
+    """The samples of a mono file at 8 kHz."""
+    samples, rate_hz = read_wav(path)
+    assert rate_hz == RATE_HZ
+    return np.array(samples, dtype=np.float64)

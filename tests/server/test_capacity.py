@@ -27,7 +27,7 @@ async def _refused(house: House) -> CallRefusedError:
 
 async def _goes_on(talk: Talk, turn: int) -> None:
     """The model is heard from the first frame to the last."""
-    await talk.session.say(speech(400, turn), "We are still here.")
+    talk.session.speaks(speech(400, turn), "We are still here.")
     await ear_has(talk.call, 20, turn)
     assert of_turn(talk.call.ear.packets, turn) == list(range(20))
 

@@ -10,7 +10,7 @@ from switchhook_demo.phone import Call, CallRefusedError, Phone
 from tests.server.call_end import log_texts, spoken_lines
 from tests.server.house import FALLBACK_NUMBER, House, ear_has
 from tests.server.listening import frames_heard, of_turn, speech
-from tests.server.model import Model, ModelSession
+from tests.server.model import LiveSession, Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -116,14 +116,14 @@ async def test_a_model_that_dies_is_tried_once_more(house: House) -> None:
         reply = house.answer_with(model)
         async with house.talk(model) as talk:
             await talk.session.got("response.create")
-            await talk.session.say(speech(200, turn=1), "Hello Ada!")
+            talk.session.speaks(speech(200, turn=1), "Hello Ada!")
             await ear_has(talk.call, 10, turn=1)
             talk.session.die()
             second = await model.session(2)
             [update] = await second.got("session.update")
             assert update["session"] == reply["session"]
-            await second.until(lambda: "Hello Ada!" in str(second.of("conversation.item.create")), "the talk so far")
-            await second.say(speech(200, turn=2), "Here I am again.")
+            await second.until(lambda: ("assistant", "Hello Ada!") in second.texts(), "the talk so far")
+            second.speaks(speech(200, turn=2), "Here I am again.")
             await ear_has(talk.call, 10, turn=2)
             second.die()
             assert await talk.call.ended(20) == "them"
@@ -140,13 +140,27 @@ async def test_max_seconds_ends_the_call(house: House) -> None:
         house.answer_with(model, maxSeconds=2)
         async with house.talk(model) as talk:
             await talk.session.got("response.create")
-            await talk.session.say(speech(10_000), "A very long story")
+            talk.session.speaks(speech(10_000), "A very long story")
             assert await talk.call.ended(10) == "them"
             assert talk.call.ended_at is not None
             assert talk.call.answered_at is not None
             assert 1.9 <= talk.call.ended_at - talk.call.answered_at < 4
         end = await house.end_of(talk.guid)
     assert (end["status"], end["errorMessage"]) == (0, "Maximum call duration reached")
+
+
+async def test_a_caller_whose_line_goes_dead(house: House) -> None:
+    """No BYE and no sound: the call ends by itself, and the model is let go."""
+    async with Model() as model:
+        house.answer_with(model)
+        async with house.talk(model) as talk:
+            await talk.session.got("response.create")
+            talk.session.speaks(speech(200), "Hello?")
+            await ear_has(talk.call, 10)
+            talk.call.line.sending = False
+            await talk.session.until(lambda: talk.session.closed, "the model's socket is closed")
+            end = await house.end_of(talk.guid)
+    assert (end["status"], end["errorMessage"]) == (0, "No Errors")
 
 
 async def test_a_caller_who_gives_up_before_the_answer(house: House) -> None:
@@ -175,10 +189,10 @@ async def test_a_failed_tool_does_not_end_the_talk(house: House) -> None:
         told["VoiceElements_Instructions"]["defaultToolsUrlBase"]["url"] = "http://127.0.0.1:9/tools"
         async with house.talk(model) as talk:
             await talk.session.got("response.create")
-            await talk.session.call_tool("call_1", "book", {})
+            talk.session.calls_tool("call_1", "book", {})
             assert await talk.session.output_of("call_1") == '{"error":"The tool could not be reached."}'
             await talk.session.got("response.create", 2)
-            await talk.session.say(speech(200), "Sorry, I cannot book that.")
+            talk.session.speaks(speech(200), "Sorry, I cannot book that.")
             await ear_has(talk.call, 10)
             await talk.call.hang_up()
         assert (await house.end_of(talk.guid))["status"] == 0
@@ -196,9 +210,9 @@ async def _five_hundred_ms_of_one_voice(house: House) -> list[tuple[int, int]]:
 async def test_calls_at_the_same_time_keep_their_sound_apart(house: House) -> None:
     """Five callers, five sessions: each hears one of the voices, whole and alone."""
 
-    async def speak(session: ModelSession) -> None:
+    async def speak(session: LiveSession) -> None:
         await session.got("response.create")
-        await session.say(speech(500, model.sessions.index(session)), "Hello!")
+        session.speaks(speech(500, model.sessions.index(session)), "Hello!")
 
     async with Model(speak) as model:
         house.answer_with(model)

@@ -12,7 +12,7 @@ import pytest
 from switchhook_demo.phone import Call, CallOverError, CallRefusedError, Phone
 from tests.server.house import House, open_house
 from tests.server.listening import speech
-from tests.server.model import Model, ModelSession
+from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -21,13 +21,13 @@ FREE_HANDS = 5
 """Descriptors more than before that are no leak: idle connections to the customer."""
 
 
-async def _talkative(session: ModelSession) -> None:
+async def _talkative(session: LiveSession) -> None:
     """Greet, run a tool, greet again."""
     await session.got("response.create")
-    await session.say(speech(600), "Hello!")
-    await session.call_tool("call_1", "book", {})
+    session.speaks(speech(600), "Hello!")
+    session.calls_tool("call_1", "book", {})
     await session.got("response.create", 2)
-    await session.say(speech(600, 1), "Booked.")
+    session.speaks(speech(600, 1), "Booked.")
 
 
 async def _call(house: House, stage: int) -> None:

@@ -19,7 +19,7 @@ async def _short_call(house: House, model: Model) -> str:
     """A whole call; its CallEnd came, and so did every one that was due before it."""
     async with house.talk(model) as talk:
         await talk.session.got("response.create")
-        await talk.session.say(speech(100), "Hello!")
+        talk.session.speaks(speech(100), "Hello!")
         await ear_has(talk.call, 5)
         await talk.call.hang_up()
     await house.end_of(talk.guid)
@@ -32,10 +32,10 @@ async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path) -> None:
         house.answer_with(model, recordCall=True, recordCallFormat="wav")
         async with house.talk(model) as talk:
             await talk.session.got("response.create")
-            await talk.session.say(agent_tone(1000), "Hello!")
+            talk.session.speaks(agent_tone(1000), "Hello!")
             await talk.call.say(caller_tone(1000))
-            await talk.session.caller_spoke("Hello there.")
-            await talk.session.say(speech(3000), "This is never told.")  # long enough for the lines and seconds to be on disk
+            talk.session.caller_spoke("Hello there.")
+            talk.session.speaks(speech(3000), "This is never told.")  # long enough for the lines and seconds to be on disk
             await ear_has(talk.call, 140)
             await house.server.kill()
         assert not house.backend.of("/callend")

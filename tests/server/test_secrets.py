@@ -52,9 +52,9 @@ async def _good_call(house: House, model: Model) -> set[str]:
     _instruct(house, model)
     async with house.talk(model) as talk:
         await talk.session.got("response.create")
-        await talk.session.say(speech(1500), "Hello!")
+        talk.session.speaks(speech(1500), "Hello!")
         await talk.call.say(caller_tone(1500))
-        await talk.session.call_tool("call_1", "book", {"table": 1})
+        talk.session.calls_tool("call_1", "book", {"table": 1})
         await talk.session.output_of("call_1")
         await ear_has(talk.call, 75)
         sang = await asyncio.to_thread(_singing, house.server.data_dir)
@@ -69,7 +69,7 @@ async def _bad_calls(house: House, model: Model) -> None:
     _instruct(house, model, tools_url="http://127.0.0.1:9/tools")
     async with house.talk(model) as talk:
         await talk.session.got("response.create")
-        await talk.session.call_tool("call_1", "book", {})
+        talk.session.calls_tool("call_1", "book", {})
         await talk.session.output_of("call_1")
         talk.session.die()
         model.refuse_with = 401

@@ -31,7 +31,7 @@ async def test_a_trunk_with_a_password(tmp_path: Path) -> None:
             await talk.session.got("response.create")
             await talk.call.hold()
             await talk.call.resume()
-            await talk.session.say(speech(200), "Hello!")
+            talk.session.speaks(speech(200), "Hello!")
             await ear_has(talk.call, 10)
             await talk.call.hang_up()
         assert (await house.end_of(talk.guid))["status"] == 0

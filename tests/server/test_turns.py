@@ -12,24 +12,26 @@ from switchhook_demo.phone import Call
 from tests.server.call_end import spoken_lines
 from tests.server.house import House, ear_has
 from tests.server.listening import FRAME_MS, frames_heard, of_turn, speech
-from tests.server.model import Event, Model, ModelSession
+from tests.server.model import LiveSession, Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 
 
-async def _interrupted_turn(session: ModelSession, call: Call, turn: int, after_ms: int) -> str:
+async def _interrupted_turn(session: LiveSession, call: Call, turn: int, after_ms: int) -> str:
     """The model speaks for 3.2 s, the caller cuts in after so much was heard; gives the item's id."""
-    reply = await session.reply()
-    await reply.audio(speech(3200, turn))
+    item_id = session.begins(speech(3200, turn), WORDS)
     await ear_has(call, after_ms // FRAME_MS, turn)
-    item_id = await session.caller_starts()
-    await reply.audio(speech(400, turn, first=160))  # what a real model still has in flight
-    await reply.cancelled(WORDS)
+    caller_item_id = f"caller_{turn}"
+    session.emit("input_audio_buffer.speech_started", item_id=caller_item_id, audio_start_ms=0)
+    session.speak(item_id, "", sound=speech(400, turn, first=160))  # what a real model still has in flight
+    session.end_speech(item_id, WORDS)
+    session.finish("cancelled", "turn_detected")
     await session.got("conversation.item.truncate", turn)
-    await session.caller_stops(item_id, f"Stop {turn}!")
-    return reply.item_id
+    session.speech_stopped(caller_item_id)
+    session.transcribed(caller_item_id, f"Stop {turn}!")
+    return item_id
 
 
 async def test_nothing_of_an_interrupted_reply_plays_on(house: House) -> None:
@@ -42,13 +44,13 @@ async def test_nothing_of_an_interrupted_reply_plays_on(house: House) -> None:
             await session.got("response.create")
             items = [await _interrupted_turn(session, call, turn, ms) for turn, ms in enumerate(offsets_ms, start=1)]
             last = len(offsets_ms) + 1
-            await session.say(speech(200, last), "At your service.")
+            session.speaks(speech(200, last), "At your service.")
             await ear_has(call, 10, last)
             await call.hang_up()
         end = await house.end_of(talk.guid)
     heard = frames_heard(call.ear.packets)
     assert heard == sorted(heard)  # no frame twice, none out of order, none of an earlier turn after a later one
-    truncations = session.of("conversation.item.truncate")
+    truncations = session.sent("conversation.item.truncate")
     assert [event["item_id"] for event in truncations] == items
     for turn, event in enumerate(truncations, start=1):
         frames = of_turn(call.ear.packets, turn)
@@ -75,22 +77,20 @@ async def test_interruptions_can_be_switched_off(house: House) -> None:
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
             await session.got("response.create")
-            spoken = await session.reply()
-            await spoken.audio(speech(1000))
+            item_id = session.begins(speech(1000))
             await ear_has(call, 5)
-            await session.caller_starts()
-            await spoken.done("All of it.")
+            session.speech_started()
+            session.ends(item_id, "All of it.")
             await ear_has(call, 50)
-            assert not session.of("conversation.item.truncate")
-            assert not session.of("response.cancel")
+            assert not session.sent("conversation.item.truncate")
+            assert not session.sent("response.cancel")
             await call.hang_up()
         assert spoken_lines(await house.end_of(talk.guid)) == ["AI : All of it."]
 
 
-def _typed(session: ModelSession) -> list[str]:
+def _typed(session: LiveSession) -> list[str]:
     """Texts that the client put in the caller's mouth."""
-    items: list[Event] = [event["item"] for event in session.of("conversation.item.create")]
-    return [item["content"][0]["text"] for item in items if item.get("role") == "user"]
+    return [text for role, text in session.texts() if role == "user"]
 
 
 async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
@@ -100,7 +100,7 @@ async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
             await session.got("response.create")
-            await session.say(speech(100, turn=1), "Hello!")
+            session.speaks(speech(100, turn=1), "Hello!")
             await ear_has(call, 5, turn=1)
             for digit in "123":
                 await call.press(digit)
@@ -108,13 +108,13 @@ async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
             await call.press("#")
             await session.until(lambda: len(_typed(session)) == 1, "the first number")
             await session.got("response.create", 2)
-            reply = await session.say(speech(3000), WORDS)
+            item_id = session.speaks(speech(3000), WORDS)
             await ear_has(call, 10)
             await call.press("45", method="info")
             await session.until(lambda: len(_typed(session)) == 2, "the second number")
             assert _typed(session) == ["DTMF: 123", "DTMF: 45"]
             await session.got("response.create", 3)
-            [truncated] = [e for e in session.of("conversation.item.truncate") if e["item_id"] == reply.item_id]
+            [truncated] = [e for e in session.sent("conversation.item.truncate") if e["item_id"] == item_id]
             heard = of_turn(call.ear.packets, 0)
             assert abs(truncated["audio_end_ms"] - len(heard) * FRAME_MS) <= FRAME_MS
             assert len(heard) < 100
@@ -129,18 +129,16 @@ async def test_the_farewell_is_heard_in_full(house: House) -> None:
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
             await session.got("response.create")
-            await session.say(speech(100, turn=1), "Hello!")
+            session.speaks(speech(100, turn=1), "Hello!")
             await ear_has(call, 5, turn=1)
-            await session.call_tool("call_1", "vns_end_conversation", {"user_input": "bye", "farewell": "So long, Ada."})
+            session.calls_tool("call_1", "vns_end_conversation", {"user_input": "bye", "farewell": "So long, Ada."})
             assert json.loads(await session.output_of("call_1")) == {"status": "ending"}
             wish = (await session.got("response.create", 2))[-1]["response"]
             assert "So long, Ada." in wish["instructions"]
             assert wish.get("tools") == [] or wish.get("tool_choice") == "none"
-            reply = await session.reply()
-            await reply.audio(speech(1200, turn=2))
-            await reply.done("So long, Ada.")
+            session.speaks(speech(1200, turn=2), "So long, Ada.")
             await ear_has(call, 10, turn=2)
-            await session.caller_starts()
+            session.speech_started()
             assert await call.ended(10) == "them"
         assert of_turn(call.ear.packets, 2) == list(range(60))
         end = await house.end_of(talk.guid)
@@ -159,7 +157,7 @@ async def test_tools_of_the_gateway(house: House) -> None:
             told: dict[str, Any] = {}
             names = ("vns_get_call_info", "vns_get_utc_datetime", "vns_transfer_call", "vns_end_conversation")
             for number, name in enumerate(names, start=2):
-                await session.call_tool(name, name, {"transferNumber": "+17205551212"})
+                session.calls_tool(name, name, {"transferNumber": "+17205551212"})
                 told[name] = json.loads(await session.output_of(name))
                 await session.got("response.create", number)
             await talk.call.hang_up()
@@ -182,14 +180,14 @@ async def test_a_tool_outlives_an_interruption_and_the_call(house: House) -> Non
         async with house.talk(model) as talk:
             session = talk.session
             await session.got("response.create")
-            await session.call_tool("call_1", "book", {"table": 1})
+            session.calls_tool("call_1", "book", {"table": 1})
             await house.backend.wait_for("/tools", 1)
-            await session.caller_spoke("Hurry up!")
+            session.caller_spoke("Hurry up!")
             house.backend.tool_gate.set()
             assert json.loads(await session.output_of("call_1")) == {"ok": True}
             house.backend.tool_gate.clear()
             await session.got("response.create", 2)
-            await session.call_tool("call_2", "book", {"table": 2})
+            session.calls_tool("call_2", "book", {"table": 2})
             await house.backend.wait_for("/tools", 2)
             await talk.call.hang_up()
         assert not house.ends_of(talk.guid)

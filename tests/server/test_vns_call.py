@@ -42,24 +42,23 @@ async def test_a_whole_call(house: House) -> None:
         async with house.talk(model, caller, display_name="Ada Caller") as talk:
             call, session, guid = talk.call, talk.session, talk.guid
             _check_call_start(house, caller, guid)
-            [update] = session.of("session.update")
+            [update] = session.sent("session.update")
             assert update == {name: value for name, value in reply.items() if name != "VoiceElements_Instructions"}
             assert session.headers["Authorization"] == "Bearer secret-token"
 
             await session.got("response.create")
-            await session.say(agent_tone(800), "Hello!")
+            session.speaks(agent_tone(800), "Hello!")
             await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 780), 10, "the greeting")
             await call.say(caller_tone(1000))
             await session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 980), "the caller's tone")
-            item_id = await session.caller_starts()
-            await session.caller_stops(item_id, None)
+            item_id = session.speech_started()
+            session.speech_stopped(item_id)
 
-            await session.call_tool("call_1", "opening_hours", {"day": "Monday"})
+            session.calls_tool("call_1", "opening_hours", {"day": "Monday"})
             assert json.loads(await session.output_of("call_1")) == {"opens": "9:00", "unicode": "é"}
             await session.got("response.create", 2)
-            await session.say(agent_tone(400), "We open at nine.")
-            at = {"item_id": item_id, "content_index": 0, "transcript": "When do you open?"}
-            await session.send("conversation.item.input_audio_transcription.completed", **at)
+            session.speaks(agent_tone(400), "We open at nine.")
+            session.transcribed(item_id, "When do you open?")
             await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 1180), 10, "the answer")
             await call.hang_up()
         await session.until(lambda: session.closed, "the model's socket is closed")
@@ -148,7 +147,7 @@ async def test_an_encrypted_recording_opens_with_its_password_alone(house: House
         house.answer_with(model, recordCall=True, recordCallPassword="Sesam öffne dich")
         async with house.talk(model) as talk:
             await talk.session.got("response.create")
-            await talk.session.say(agent_tone(1000), "Hello!")
+            talk.session.speaks(agent_tone(1000), "Hello!")
             await talk.call.say(caller_tone(1000))
             await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 10, "the greeting")
             await talk.call.hang_up()
@@ -178,7 +177,7 @@ async def test_nothing_is_logged_or_recorded_unless_asked(house: House) -> None:
             del told[name]
         async with house.talk(model, number="+17206999999") as talk:
             await talk.session.got("response.create")
-            await talk.session.say(agent_tone(100), "Hello!")
+            talk.session.speaks(agent_tone(100), "Hello!")
             await talk.call.hang_up()
         end = await house.end_of(talk.guid)
     assert (end["logInformation"], end["transcription"], end["status"]) == (None, None, 0)
@@ -203,7 +202,7 @@ async def test_a_law_caller_with_a_24_khz_model(house: House) -> None:
         async with house.talk(model, encodings=("PCMA",)) as talk:
             call, session = talk.call, talk.session
             await session.got("response.create")
-            await session.say(pcm24_tone(AGENT_HZ, 800))
+            session.speaks(pcm24_tone(AGENT_HZ, 800), "Hello!")
             await call.say(caller_tone(800))
             await session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 760, pcm24=True), "the caller's tone in 24 kHz")
             await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 760), 10, "the model's tone in A-law")
@@ -221,5 +220,30 @@ async def test_audio_from_before_the_model_was_ready_is_not_lost(house: House) -
             await talk.call.say(caller_tone(600))
             model.update_gate.set()
             await talk.session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 580), "what the caller said early")
+            await talk.call.hang_up()
+        await house.end_of(talk.guid)
+
+
+async def test_the_transcript_is_told_live(house: House) -> None:
+    """`transcriptionToolName`: phrase by phrase, in order, while the call lasts; the model never sees the replies."""
+    async with Model() as model:
+        house.answer_with(model, transcriptionToolName="phrase", defaultToolsUrlAdapter="/<<toolname>>/<<customerCallId>>")
+        async with house.talk(model) as talk:
+            session = talk.session
+            await session.got("response.create")
+            session.speaks(agent_tone(100), "Hello!")
+            await house.backend.wait_for("/tools/phrase/CallId-001", 1)
+            session.caller_spoke("Hi.")
+            await house.backend.wait_for("/tools/phrase/CallId-001", 2)
+            session.speaks(agent_tone(100), "How are you?")
+            told = await house.backend.wait_for("/tools/phrase/CallId-001", 3)
+            assert [(got.json["speaker"], got.json["text"]) for got in told] == [
+                ("AI", "Hello!"),
+                ("User", "Hi."),
+                ("AI", "How are you?"),
+            ]
+            assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", got.json["timestamp"]) for got in told)
+            assert told[0].headers["Token"] == "tool-token"
+            assert not session.sent("conversation.item.create")
             await talk.call.hang_up()
         await house.end_of(talk.guid)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from switchhook.domain.errors import SecretUnreadable
 from switchhook.domain.model import Number
 from switchhook.domain.records import DirectoryUpdate
+from switchhook.store import directory as directory_module
 from switchhook.store.opened import Store
 from tests.store.opening import SqliteFiles, running_store
 from tests.store.samples import CANARY, NUMBER, TRUNK, attempt, begun, ended, event
@@ -63,6 +64,20 @@ async def test_the_version_rises_with_each_change(store: Store) -> None:
     await store.directory.write(EVERYTHING)
     await store.directory.write(EVERYTHING)
     assert await store.directory.version() == 2
+
+
+async def test_a_change_by_another_process_shows_within_a_second(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = replace(NUMBER, settings={"elsewhere": True})
+    async with running_store(url) as server, running_store(url, node="command line") as command:
+        await server.directory.write(EVERYTHING)
+        monkeypatch.setattr(directory_module, "FRESH_S", 0.0)
+        assert await server.directory.find_number(NUMBER.number) == NUMBER
+        await command.directory.write(DirectoryUpdate(numbers=(moved,)))
+        assert await server.directory.find_number(NUMBER.number) == moved
+        monkeypatch.setattr(directory_module, "FRESH_S", 3600.0)
+        assert await server.directory.find_number(NUMBER.number) == moved
+        await server.directory.write(DirectoryUpdate(numbers=(NUMBER,)))
+        assert await server.directory.find_number(NUMBER.number) == NUMBER, "its own change shows at once"
 
 
 async def test_no_secret_is_in_the_files(sqlite_files: SqliteFiles, tmp_path: Path) -> None:

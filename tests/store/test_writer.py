@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 
 from switchhook.domain.errors import StoreUnavailable
@@ -14,6 +14,7 @@ from switchhook.store import writer as writer_module
 from switchhook.store.database import Database
 from switchhook.store.schema import accounts
 from switchhook.store.writer import Writer
+from tests.store.opening import PostgresDatabases
 
 
 @pytest.fixture
@@ -165,4 +166,25 @@ async def test_a_writer_that_closes_gives_up_on_a_database_that_is_away(monkeypa
         await writer.close()
     with pytest.raises(StoreUnavailable):
         await waiting
+    await database.close()
+
+
+@pytest.mark.peer("postgresql")
+async def test_connections_that_broke_are_replaced(
+    postgres: PostgresDatabases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "RETRY_FIRST_S", 0.01)
+    database = Database(await postgres.fresh(tmp_path))
+    cut = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    writer = Writer(database)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(writer.run())
+        await writer.submit(add("before"))
+        await database.read(lambda connection: connection.execute(cut).all())
+        await writer.submit(add("after"))
+        await writer.submit(lambda connection: connection.execute(cut).all())
+        assert await names(database) == ["after", "before"]
+        await writer.close()
     await database.close()

@@ -137,6 +137,17 @@ async def test_a_call(transport: str) -> None:
         assert str(attempt.call_id).count("-") == 4
 
 
+async def test_a_call_that_the_line_itself_refuses_is_told_for_its_record() -> None:
+    async with answering_machine(UDP_TCP) as machine, line(here(machine)) as end:
+        told: list[tuple[str, str | None, int]] = []
+        machine.server.on_declined = lambda attempt, status, reason: told.append((attempt.called, attempt.account, status))
+        caller = end.caller()
+        end.send(caller.invite(sdp(host="127.0.0.1").replace(b"RTP/AVP", b"RTP/SAVP")))
+        assert await end.status() == 488
+        end.send(caller.ack_failure())
+    assert told == [("+17205550100", "acme", 488)]
+
+
 @dataclass
 class Certificate:
     """A self-made certificate for 127.0.0.1."""

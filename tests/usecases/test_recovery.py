@@ -16,6 +16,7 @@ from switchhook.usecases.callbook import CallBookkeeper
 from switchhook.usecases.incoming import Incoming
 from switchhook.usecases.outbox import Delivery
 from switchhook.usecases.recovery import recover
+from tests.server.waiting import eventually
 from tests.store.opening import killed_store, running_store
 from tests.usecases.fakes import NUMBER, START, Customer, PlainContract, SteppedClock, attempt
 from tests.usecases.running import background, until
@@ -103,9 +104,7 @@ async def test_of_a_number_that_is_gone_the_event_is_kept_for_a_person_to_see(
         assert await recovered(store, clock) == 1
         machine = Delivery(store.outbox, store.directory, {"plain": PlainContract()}, customer, clock)
         async with background(machine.run()):
-            await until(lambda: machine.under_way == 0)
-            while not (parked := await store.outbox.parked()):
-                await until(lambda: True)
+            parked = await eventually(store.outbox.parked, "the event is parked")
     assert [event.call_id for event in parked] == ["call-1"]
     assert customer.requests == []
 

@@ -99,16 +99,23 @@ class Switchboard:
         self.counts["refused"] += 1
         leg.subscribe(_ignore)
         leg.reject(503, RETRY_AFTER_S)
+        reason = "server-draining" if self.draining else "over-capacity"
+        self._write_down(attempt, Verdict(Ending.REJECTED, reason, "No call slot is free"))
+
+    def declined(self, attempt: CallAttempt, status: int, why: str) -> None:
+        """A line refused a call by itself, because of how it was asked for; only its record is left to write."""
+        self.counts["declined"] += 1
+        self._write_down(attempt, Verdict(Ending.REJECTED, f"line-refused-{status}", why))
+
+    def _write_down(self, attempt: CallAttempt, verdict: Verdict) -> None:
         if self._refusals_in_writing >= MOST_REFUSALS_IN_WRITING:
             self.counts["refused_unrecorded"] += 1
             return
         self._refusals_in_writing += 1
         assert self._tasks is not None
-        self._tasks.create_task(self._record_refusal(attempt))
+        self._tasks.create_task(self._record_refusal(attempt, verdict))
 
-    async def _record_refusal(self, attempt: CallAttempt) -> None:
-        reason = "server-draining" if self.draining else "over-capacity"
-        verdict = Verdict(Ending.REJECTED, reason, "No call slot is free")
+    async def _record_refusal(self, attempt: CallAttempt, verdict: Verdict) -> None:
         report = CallReport(attempt, None, verdict, connected_at=None, ended_at=self._parts.clock.utc())
         try:
             await self._parts.book.finish(report)

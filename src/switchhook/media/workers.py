@@ -12,11 +12,11 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from time import monotonic
 from typing import ParamSpec, TypeVar
 
@@ -80,7 +80,7 @@ async def _submit(pool: Executor, function: Callable[P, T], /, *args: P.args, **
     return await asyncio.wrap_future(pool.submit(function, *args, **kwargs))
 
 
-def _end(processes: list[SpawnProcess], grace_s: float) -> None:
+def _end(processes: Sequence[BaseProcess], grace_s: float) -> None:
     sentinels = [process.sentinel for process in processes]
     deadline = monotonic() + grace_s
     while sentinels and (left_s := deadline - monotonic()) > 0:

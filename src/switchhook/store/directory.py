@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ from switchhook.store.database import Database
 from switchhook.store.schema import accounts, api_tokens, counters, numbers, trunks
 from switchhook.store.secrets import SecretBox
 from switchhook.store.writer import Writer
+
+FRESH_S = 1.0
+"""A number is not read again for so long: a busy one would be read twice for each call."""
+FRESH_NUMBERS = 4_096
 
 _VERSION = "directory"
 _FIND_NUMBER = select(numbers).where(numbers.c.number == bindparam("wanted"))
@@ -28,15 +33,26 @@ class DirectoryRepository:
         self._database = database
         self._writer = writer
         self._box = box
+        self._fresh: dict[str, tuple[Number, float]] = {}
 
     async def find_number(self, number: str) -> Number | None:
-        """The number, E.164, as it is configured at this moment."""
+        """The number, E.164, as it is configured; a change by another process shows within a second."""
+        now = asyncio.get_running_loop().time()
+        known = self._fresh.get(number)
+        if known is not None and now < known[1]:
+            return known[0]
 
         def work(connection: Connection) -> Any:
             return connection.execute(_FIND_NUMBER, {"wanted": number}).one_or_none()
 
         row = await self._database.read(work)
-        return None if row is None else self._number(row)
+        if row is None:
+            return None
+        found = self._number(row)
+        if len(self._fresh) >= FRESH_NUMBERS:
+            self._fresh.clear()
+        self._fresh[number] = (found, now + FRESH_S)
+        return found
 
     async def find_token(self, digest: bytes) -> tuple[str, bytes] | None:
         """Account and digest of the API token with this SHA-256."""
@@ -101,6 +117,7 @@ class DirectoryRepository:
                 connection.execute(insert(counters), {"name": _VERSION, "value": 1})
 
         await self._writer.submit(work, within_s=0)
+        self._fresh.clear()
 
     def _number(self, row: Any) -> Number:
         settings = msgspec.json.decode(self._box.open(row.settings_sealed, _context(numbers, row.number)))

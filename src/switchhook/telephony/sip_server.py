@@ -25,6 +25,7 @@ from switchhook.telephony.wire.sip.framing import Frame, Keepalive
 from switchhook.telephony.wire.sip.message import MalformedMessage
 from switchhook.telephony.wire.sip.session_events import (
     Answered,
+    Declined,
     DigitReported,
     Ended,
     Invited,
@@ -107,6 +108,8 @@ class SipServer:
         self._trunks = trunks
         self._streams = streams
         self._on_call = on_call
+        self.on_declined: Callable[[CallAttempt, int, str], None] = _unrecorded
+        """Told of each call from an admitted source that was refused before it could be offered: status and reason."""
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
@@ -231,6 +234,8 @@ class SipServer:
                 self._transport.send(effect.data, effect.flow)
         elif isinstance(effect, Invited):
             self._invited(effect)
+        elif isinstance(effect, Declined):
+            self.on_declined(self._attempt(effect), effect.status, effect.reason)
         else:
             self._told(effect)
 
@@ -259,9 +264,18 @@ class SipServer:
         self._legs[invited.session] = leg
         if self._transport is not None:
             self._transport.keep(flow)
-        parties = identify(request)
-        origin = self._origin(invited)
-        attempt = CallAttempt(
+        attempt = self._attempt(invited)
+        try:
+            self._on_call(attempt, leg)
+        except Exception:
+            logger.exception("sip.on_call failed", extra={"call_id": attempt.call_id})
+            leg.reject(500)
+            leg.hang_up()
+
+    def _attempt(self, call: Invited | Declined) -> CallAttempt:
+        parties = identify(call.request)
+        origin = self._origin(call.trunk)
+        return CallAttempt(
             call_id=CallId(str(UUID(bytes=self._entropy(16), version=4))),
             direction=Direction.INBOUND,
             called=parties.called,
@@ -270,18 +284,12 @@ class SipServer:
             account=origin.account,
             line="sip",
             started_at=self._clock.utc(),
-            line_call_id=request.call_id,
+            line_call_id=call.request.call_id,
             trunk=origin.trunk,
         )
-        try:
-            self._on_call(attempt, leg)
-        except Exception:
-            logger.exception("sip.on_call failed", extra={"call_id": attempt.call_id})
-            leg.reject(500)
-            leg.hang_up()
 
-    def _origin(self, invited: Invited) -> Origin:
-        trunk = self._trunks.by_name(invited.trunk) if invited.trunk else None
+    def _origin(self, name: str | None) -> Origin:
+        trunk = self._trunks.by_name(name) if name else None
         return Origin(trunk.name, trunk.account) if trunk else Origin(None, None)
 
     # -- for legs
@@ -332,6 +340,10 @@ class SipServer:
             logger.info("sip.noise: %d malformed, %d silenced, %d refused, %d overloaded in the last minute", *fresh)
             self._reported = counts
         self._reporter = self._loop.call_later(_REPORT_EVERY_S, self._report)
+
+
+def _unrecorded(attempt: CallAttempt, status: int, reason: str) -> None:
+    """Nobody keeps records of refused calls."""
 
 
 class _Link:

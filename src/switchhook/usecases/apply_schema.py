@@ -62,6 +62,10 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][
 TokenValue = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_token)]
 
 
+# What the loader raises over a date or number that is none (2026-13-01, an empty !!int), and over endless nesting.
+_LOADER_FAULTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
@@ -149,6 +153,8 @@ def read_file(text: str) -> ApplyFile:
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ApplyError(f"the file is not YAML: {_where(error)}") from None
+    except _LOADER_FAULTS:
+        raise ApplyError("the file is not YAML: it holds a date or a number that is none; put such text in quotes") from None
     if content is None:
         content = {}
     if not isinstance(content, dict):

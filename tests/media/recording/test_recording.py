@@ -141,6 +141,18 @@ def test_encrypted_recording_opens_with_its_password_only(rig: Rig, kind: str, t
         encryption.decrypt(b"short", "open sesame")
 
 
+def test_a_call_that_is_over_before_its_key_is_derived_waits_for_it(rig: Rig) -> None:
+    recorder = rig.recorders.open(CALL, "acme", RecordingSpec("wav", "secret"), Encoding.PCMU, rig.clock.utc())
+    play(rig, recorder, 0.2)
+    recorder.stop()
+    rig.recorders.writer.close()
+    assert rig.sealed == []
+    asyncio.run(rig.waiting.pop())
+    rig.recorders.writer.close()
+    assert rig.sealed == [CALL]
+    assert rig.make().name == f"{CALL}.wav.enc"
+
+
 def test_neither_password_nor_sound_lies_plain_on_the_disk(rig: Rig, tmp_path: Path) -> None:
     recorder = rig.open(RecordingSpec("wav", "open sesame"))
     play(rig, recorder, 2.0)

@@ -62,15 +62,21 @@ class Turn:
 class VoiceActivity:
     """Finds turns in G.711 sound."""
 
-    def __init__(self, settings: VadSettings, encoding: Encoding = Encoding.PCMU, is_speech: SpeechTest | None = None) -> None:
+    def __init__(
+        self,
+        settings: VadSettings,
+        encoding: Encoding = Encoding.PCMU,
+        is_speech: SpeechTest | None = None,
+        position: int = 0,
+    ) -> None:
         self.settings = settings
         self._encoding = encoding
         self._is_speech = is_speech or webrtc_speech_test(settings.threshold)
-        self._position = 0
+        self._position = position
         self._partial = b""
         self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW)
         self._speaking = False
-        self._start = 0
+        self._start = position
         self._silent_frames = 0
         self._voiced_run = 0
         self._pause_told = False
@@ -104,6 +110,7 @@ class VoiceActivity:
     def reset(self) -> None:
         """Forget a turn under way (the buffer was cleared or committed by hand); the position goes on."""
         self._speaking = False
+        self._start = self._position  # the next turn's padding never reaches back into this one
         self._recent.clear()
         self._silent_frames = self._voiced_run = 0
 
@@ -114,7 +121,7 @@ class VoiceActivity:
         self._recent.append(voiced)
         if voiced and sum(self._recent) >= _ONSET_FRAMES:
             onset = self._position - (len(self._recent) - self._recent.index(True)) * FRAME_SAMPLES
-            self._start = max(self._start, 0, onset - self.settings.prefix_padding_ms * _SAMPLES_PER_MS)
+            self._start = max(self._start, onset - self.settings.prefix_padding_ms * _SAMPLES_PER_MS)
             self._speaking = True
             self._silent_frames = self._voiced_run = 0
             self._pause_told = False
@@ -132,7 +139,6 @@ class VoiceActivity:
         self._silent_frames += 1
         if self._silent_frames >= self._stop_frames:
             found.append(Turn(TurnKind.STOPPED, self._start, self._position))
-            self._start = self._position  # the next turn's padding never reaches back into this one
             self.reset()
         elif self._silent_frames >= self._pause_frames and not self._pause_told:
             self._pause_told = True

@@ -156,6 +156,19 @@ class CallRecorder:
         self._writer.put(lambda: _write_at(fd, spool.seal(record, index, header, key), position))
 
 
+class _SealedAfter:
+    """Tells that a spool is complete once so many parts of it are written. Called on the writing thread alone."""
+
+    def __init__(self, parts: int, on_sealed: Sealed) -> None:
+        self._left = parts
+        self._on_sealed = on_sealed
+
+    def __call__(self, call_id: CallId) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._on_sealed(call_id)
+
+
 def _write_at(fd: int, data: bytes, position: int) -> None:
     while data:
         written = os.pwrite(fd, data, position)
@@ -199,12 +212,19 @@ class SpoolRecorders:
             wrapped_data_key=self._keys.wrap(data_key).hex() if sealed else "",
         )
         folder = self._folder / call_id
-        recorder = CallRecorder(folder, header, data_key, self.writer, self._clock, self._on_sealed)
+        # A call may be over before its password's key is derived: its file is made when both are on disk.
+        on_sealed = _SealedAfter(2 if sealed else 1, self._on_sealed)
+        recorder = CallRecorder(folder, header, data_key, self.writer, self._clock, on_sealed)
         if spec.password is not None:
-            self._spawn(self._keep_file_key(folder, spec.password))
+            self._spawn(self._keep_file_key(folder, spec.password, on_sealed))
         return recorder
 
-    async def _keep_file_key(self, folder: Path, password: str) -> None:
+    async def _keep_file_key(self, folder: Path, password: str, kept: Sealed) -> None:
         salt = os.urandom(SALT_BYTES)
-        key = await self._run(derive_key, password, salt)
-        spool.keep_file_key(folder, salt, self._keys.wrap(key))
+        wrapped = self._keys.wrap(await self._run(derive_key, password, salt))
+
+        def keep() -> None:
+            spool.keep_file_key(folder, salt, wrapped)
+            kept(CallId(folder.name))
+
+        self.writer.put(keep)

@@ -231,14 +231,19 @@ class Fields:
         return value
 
     def _first(self, name: str, parse: Callable[[str], ValueT]) -> ValueT | None:
-        def read() -> ValueT | None:
-            value = self.headers.get(name)
-            return None if value is None else _parsed(name, value, parse)
-
-        return self._cached("first", name, read)
+        kept, key = self._kept(), ("first", name)
+        if key not in kept:
+            text = self.headers.get(name)
+            kept[key] = None if text is None else _parsed(name, text, parse)
+        value: ValueT | None = kept[key]
+        return value
 
     def _all(self, name: str, parse: Callable[[str], ValueT]) -> list[ValueT]:
-        return self._cached("all", name, lambda: [_parsed(name, value, parse) for value in self.headers.get_all(name)])
+        kept, key = self._kept(), ("all", name)
+        if key not in kept:
+            kept[key] = [_parsed(name, text, parse) for text in self.headers.get_all(name)]
+        values: list[ValueT] = kept[key]
+        return values
 
     def _informative(self, name: str, parse: Callable[[str], ValueT]) -> list[ValueT]:
         def read() -> list[ValueT]:
@@ -257,14 +262,24 @@ class Fields:
         return found[0] if found else None
 
     def _cached(self, kind: str, name: str, read: Callable[[], ValueT]) -> ValueT:
+        kept, key = self._kept(), (kind, name)
+        if key not in kept:
+            kept[key] = read()
+        value: ValueT = kept[key]
+        return value
+
+    def _kept(self) -> dict[tuple[str, str], Any]:
+        """What was read of the headers as they are."""
         if self._cache_version != self.headers.version:
             self._cache.clear()
             self._cache_version = self.headers.version
-        key = (kind, name)
-        if key not in self._cache:
-            self._cache[key] = read()
-        value: ValueT = self._cache[key]
-        return value
+        return self._cache
+
+    def _keep_but(self, name: str, values: list[Any]) -> None:
+        """The last change of the headers changed this field alone, to these values: what was read of the others still holds."""
+        self._cache = {key: value for key, value in self._cache.items() if key[1] != name}
+        self._cache["all", name] = values
+        self._cache_version = self.headers.version
 
 
 def _parsed(name: str, value: str, parse: Callable[[str], ValueT]) -> ValueT:

@@ -109,6 +109,20 @@ class Headers:
         self._entries.extend(_entries(name, value))
         self.version += 1
 
+    def add_if_named(self, name: str, value: str) -> bool:
+        """Append a field as it came over the wire, on one line; False, and nothing is done, when its name is no token."""
+        if not is_token(name):
+            return False
+        self._entries.extend(_read(name, value))
+        self.version += 1
+        return True
+
+    def add_from(self, other: Headers, name: str) -> None:
+        """Append another message's fields of that name as they are."""
+        key = _key(name)
+        self._entries.extend(entry for entry in other._entries if entry[0] == key)
+        self.version += 1
+
     def set(self, name: str, value: str) -> None:
         """Replace every field of that name by this one, where the first of them stood.
 
@@ -179,7 +193,7 @@ class Headers:
 
 def _key(name: str) -> str:
     key = name.lower()
-    return COMPACT_FORMS[key].lower() if key in COMPACT_FORMS else key
+    return COMPACT_FORMS[key].lower() if len(key) == 1 and key in COMPACT_FORMS else key
 
 
 def _entries(name: str, value: str) -> list[tuple[str, str, str]]:
@@ -187,8 +201,14 @@ def _entries(name: str, value: str) -> list[tuple[str, str, str]]:
         raise ValueError("a header field's name is not a token")
     if "\r" in value or "\n" in value:
         raise ValueError(f"the value of {name} holds a line break")
-    name = COMPACT_FORMS.get(name.lower(), name)
+    return _read(name, value)
+
+
+def _read(name: str, value: str) -> list[tuple[str, str, str]]:
     key = name.lower()
+    if len(key) == 1 and key in COMPACT_FORMS:
+        name = COMPACT_FORMS[key]
+        key = name.lower()
     if key in LIST_HEADERS and "," in value:
         return [(key, name, part) for part in split_list(value)]
     return [(key, name, value.strip())]

@@ -54,10 +54,11 @@ class InviteSession:
     def __init__(
         self, core: SessionCore, number: SessionId, exchange: ServerExchange, dialog: Dialog, media: SessionMedia
     ) -> None:
-        request = exchange.request
         self.core = core
         self.number = number
         self.invite = exchange
+        self.request = request = exchange.request
+        """The INVITE that began it."""
         self.dialog = dialog
         self.media = media
         self.phase = Phase.RINGING
@@ -69,11 +70,6 @@ class InviteSession:
         self._ring_again_at: float | None = None
         self._unacknowledged: _Unacknowledged | None = None
         self._bye_owed = False
-
-    @property
-    def request(self) -> Request:
-        """The INVITE that began it."""
-        return self.invite.request
 
     @property
     def flow(self) -> Flow:

@@ -79,9 +79,11 @@ class Request(Message):
 
     def mark_received(self, source: tuple[str, int]) -> None:
         """Write the source address into the topmost Via; a server transport does so on arrival (RFC 3261 §18.2.1, RFC 3581)."""
-        marked = self.via.mark_received(source)
-        if marked != self.via:
+        vias = self.vias
+        marked = vias[0].mark_received(source)
+        if marked != vias[0]:
             self.headers.replace_first("Via", str(marked))
+            self._keep_but("Via", [marked, *vias[1:]])
 
     def reply(self, status: int, reason: str | None = None, to_tag: str | None = None) -> Response:
         """Begin a response: Via, From, To, Call-ID and CSeq are copied (RFC 3261 §8.2.6.2).
@@ -92,10 +94,11 @@ class Request(Message):
         for name in _ANSWERED_WITH:
             if name == "Timestamp" and status != 100:
                 continue
-            for value in self.headers.get_all(name):
-                if name == "To" and to_tag is not None and not self._has_to_tag(value):
-                    value = f"{value};tag={to_tag}"
-                headers.add(name, value)
+            if name == "To" and to_tag is not None:
+                for value in self.headers.get_all(name):
+                    headers.add(name, value if self._has_to_tag(value) else f"{value};tag={to_tag}")
+            else:
+                headers.add_from(self.headers, name)
         return Response(status, REASON_PHRASES.get(status, "") if reason is None else reason, headers)
 
     def _has_to_tag(self, value: str) -> bool:
@@ -225,12 +228,12 @@ def _read_fields(headers: Headers, lines: list[str]) -> None:
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         name = name.rstrip()
-        if not colon or not is_token(name):
-            continue
         if len(line) > MAX_LINE_CHARS:
-            complaint = "A header field is too long"
+            if colon and is_token(name):
+                complaint = "A header field is too long"
             continue
-        headers.add(name, value)
+        if not colon or not headers.add_if_named(name, value):
+            continue
         if len(headers) > MAX_HEADER_FIELDS:
             complaint = "Too many header fields"
             break

@@ -27,6 +27,17 @@ class Invited:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """A call from an admitted source could not be taken as it was asked for, and was refused at once. There is no session."""
+
+    request: Request
+    flow: Flow
+    trunk: str | None
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The 200 is sent."""
 
@@ -60,5 +71,5 @@ class Ended:
     detail: str = ""
 
 
-SessionEvent: TypeAlias = Invited | Answered | MediaAgreed | DigitReported | Ended
+SessionEvent: TypeAlias = Invited | Declined | Answered | MediaAgreed | DigitReported | Ended
 UserAgentEffect: TypeAlias = Send | SessionEvent

@@ -44,8 +44,9 @@ def peer_reason(request: Request) -> str:
 
 
 def _bye(session: InviteSession, exchange: ServerExchange, now: float) -> None:
-    exchange.respond(exchange.request.reply(200, None, session.local_tag), now)
-    detail = peer_reason(exchange.request)
+    request = exchange.request
+    detail = peer_reason(request)
+    exchange.respond(request.reply(200, None, session.local_tag), now)
     if session.phase is Phase.RINGING:
         session.cancelled(detail, now)
     else:

@@ -43,11 +43,11 @@ class Caller(Protocol):
 class ServerExchange:
     """A request with its server transaction: what a transaction user answers through."""
 
-    __slots__ = ("_layer", "flow", "key", "merge_key", "reply_flow", "request", "source", "transaction")
+    __slots__ = ("_layer", "_request", "flow", "key", "merge_key", "reply_flow", "source", "transaction")
 
     def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, transaction: ServerTransaction) -> None:
         self._layer = layer
-        self.request = request
+        self._request: Request | None = request
         self.flow = flow
         """The way the request came."""
         self.reply_flow = reply_flow(request, flow)
@@ -56,9 +56,17 @@ class ServerExchange:
         self.merge_key = merge_key(request)
         self.source = flow.host
 
+    @property
+    def request(self) -> Request:
+        """What is asked. It must not be asked for after the final answer: for the 32 s after it only that answer is kept."""
+        assert self._request is not None
+        return self._request
+
     def respond(self, response: Response, now: float) -> None:
         """Answer; later answers than the final one are dropped, but for a repeated 2xx to an INVITE."""
         self.transaction.respond(response, now)
+        if self.transaction.answered:
+            self._request = None
         self._layer.settle(self, now)
 
 

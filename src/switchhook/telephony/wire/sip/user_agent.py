@@ -19,7 +19,7 @@ from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.invite_session import InviteSession
 from switchhook.telephony.wire.sip.message import MalformedMessage, Request, Response, parse_message
 from switchhook.telephony.wire.sip.session_core import ALLOW, SDP, SessionCore, describe, refusal, unknown_extensions
-from switchhook.telephony.wire.sip.session_events import Invited, SessionEvent, SessionId, UserAgentEffect
+from switchhook.telephony.wire.sip.session_events import Declined, Invited, SessionEvent, SessionId, UserAgentEffect
 from switchhook.telephony.wire.sip.session_media import SessionMedia
 from switchhook.telephony.wire.sip.session_timer import IntervalTooSmall, SessionTimer, SessionTimerPolicy
 from switchhook.telephony.wire.sip.timers import TimerValues, Timetable
@@ -290,6 +290,8 @@ class UserAgent:
             if isinstance(error, IntervalTooSmall):
                 response.headers.add("Min-SE", str(self.options.session_timer.min_se_s))
             exchange.respond(response, now)
+            if request.method == "INVITE" and request.to.tag is None and not merged:
+                self._emit(Declined(request, flow, admission.trunk, response.status, error.reason))
 
     def _judge(self, request: Request, merged: bool) -> None:
         """The order of RFC 3261 §8.2: method, headers, then the method's own rules."""
