@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,7 @@ def run(name: str, chosen: Settings) -> dict[str, Any]:
 def main() -> int:
     """Returns 0 when every figure is at least as good as it must be, 1 otherwise."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the server under test is ended too
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     chosen = settings(options, OUT / f"{name}.log")
     OUT.mkdir(exist_ok=True)

@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from switchhook.agents.conversation import Agent, ModelLoss
+from switchhook.agents.embedded.dialogue import Dialogue
+from switchhook.agents.providers.grammar_stt import GrammarRecognizer
 from switchhook.agents.providers.local_voice import LocalVoice
 from switchhook.agents.realtime.agent import RealtimeAgent
+from switchhook.agents.realtime.endpoint.door import Engine, RealtimeDoor
+from switchhook.agents.realtime.endpoint.listener import MediaListener
 from switchhook.agents.realtime.socket import ModelSockets
 from switchhook.api.app import HttpDoor, application
 from switchhook.api.ops import health
@@ -45,9 +49,10 @@ from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_server import SipConfig, SipServer
 from switchhook.telephony.trunks import TrunkDirectory
-from switchhook.usecases.accounts import TokenVerifier
+from switchhook.usecases.accounts import TokenVerifier, token_digest
 from switchhook.usecases.apply import Applier
 from switchhook.usecases.callbook import CallBookkeeper
+from switchhook.usecases.directory_watch import DirectoryWatch
 from switchhook.usecases.incoming import Incoming
 from switchhook.usecases.outbox import Delivery
 from switchhook.usecases.recordings import RecordingDesk
@@ -55,8 +60,8 @@ from switchhook.usecases.recovery import recover
 
 log = logging.getLogger(__name__)
 
-TRUNKS_EVERY_S = 2.0
-"""How soon a change by `switchhook apply` reaches a running server."""
+DELIVERIES_GRACE_S = 10.0
+"""How long a stopping server waits for the replies to end webhooks under way."""
 REACH_S = 5.0
 """How long `switchhook check` waits for a webhook's host."""
 RECORDINGS_GRACE_S = 30.0
@@ -124,6 +129,7 @@ class Server:
         self.store, box = open_store(settings)
         self.egress = Egress(settings.egress_allow, self.clock)
         self.workers = Workers(settings.workers)
+        self.voice = LocalVoice(self.workers)
         self.tokens = TokenVerifier(self.store.directory, self.clock)
         self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.egress, self.clock)
         self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
@@ -139,9 +145,14 @@ class Server:
         self.metrics = Metrics(self._samples)
         self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
         self._loop = asyncio.get_running_loop()
+        engine = Engine(Dialogue, GrammarRecognizer(self.workers), self.voice)
+        self.realtime = RealtimeDoor(engine, self._account_of, settings.max_calls)
+        self.media = MediaListener(settings.http_host, settings.media_listener_port, {"/v1/realtime": self.realtime.accept})
+        self._accounts: Mapping[bytes, str] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._making: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
+        self._delivering: asyncio.Task[None] | None = None
 
     async def run(self, apply_file: Path | None, announce: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
@@ -149,7 +160,7 @@ class Server:
         for kind in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(kind, stop.set)
         await self.store.open()
-        async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks, self.realtime:
             self._tasks = tasks
             writing = tasks.create_task(self.store.run())
             try:
@@ -171,35 +182,28 @@ class Server:
         closed = await recover(self.store.calls, self.store.directory, self.contracts, self.clock)
         if closed:
             log.warning("calls of a stopped server were closed", extra={"calls": closed})
-        self.trunks.replace(await self.store.directory.trunks())
-        self._serve(self.delivery.run())
+        await self._take_directory()
+        self._delivering = self._serve(self.delivery.run())
         self._serve(self.book.run())
-        self._serve(self._follow_trunks())
+        self._serve(DirectoryWatch(self.store.directory, self._take_directory).run())
         ready = asyncio.Event()
         self._serve(self.switchboard.run(ready))
         await ready.wait()
         self._spawn(self._salvage())
         await self.http.start()
-        await self._start_media()
-        try:
-            await self.sip.start()
-        except OSError as error:
-            raise SettingError(f"{error.strerror or error}; choose another SWITCHHOOK_SIP_PORT or SWITCHHOOK_SIP_HOST") from error
+        await _listen(self.media.start(), "SWITCHHOOK_MEDIA_PORT")
+        await _listen(self.sip.start(), "SWITCHHOOK_SIP_PORT")
         _settle_memory()
 
-    async def _start_media(self) -> None:
-        """The media WebSockets."""
+    async def _take_directory(self) -> None:
+        """Trunks and tokens are looked up without waiting; the numbers are read with each call."""
+        directory = await self.store.directory.read()
+        self.trunks.replace(directory.trunks.values())
+        self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}
+        self.tokens.forget()
 
-    async def _follow_trunks(self) -> None:
-        version = await self.store.directory.version()
-        while True:
-            await asyncio.sleep(TRUNKS_EVERY_S)
-            changed = await self.store.directory.version()
-            if changed != version:
-                version = changed
-                self.trunks.replace(await self.store.directory.trunks())
-                self.tokens.forget()
-                log.info("configuration changed")
+    def _account_of(self, token: str) -> str | None:
+        return self._accounts.get(token_digest(token))
 
     async def _salvage(self) -> None:
         count = await self.recordings.salvage()
@@ -215,11 +219,15 @@ class Server:
     async def _stop(self) -> None:
         await self.sip.stop()
         self.switchboard.close()
+        await self.media.stop()
         await self.http.stop()
         self.recorders.writer.close()
         await asyncio.sleep(0)  # sealed spools are told through the loop
         if self._making:
             await asyncio.wait(set(self._making), timeout=RECORDINGS_GRACE_S)
+        if self._delivering is not None:
+            self.delivery.stop()
+            await asyncio.wait([self._delivering], timeout=DELIVERIES_GRACE_S)
         for task in [*self._making, *self._services]:
             task.cancel()
         await asyncio.gather(*self._making, *self._services, return_exceptions=True)
@@ -235,7 +243,7 @@ class Server:
             book=self.book,
             agents=RealtimeAgents(ModelSockets(self.egress), self.clock),
             recorders=self.recorders,
-            voice=LocalVoice(self.workers),
+            voice=self.voice,
             clock=self.clock,
         )
 
@@ -267,6 +275,7 @@ class Server:
         for name, count in board.figures().items():
             yield Sample(f"switchhook_calls_{name}", f"Calls {name}", count, "counter")
         yield Sample("switchhook_rtp_ports_leased", "RTP port pairs in use", self.ports.leased)
+        yield Sample("switchhook_realtime_sessions", "Sessions at our Realtime endpoint", self.realtime.sessions)
         yield Sample("switchhook_deliveries_under_way", "End webhooks being sent", self.delivery.under_way)
         yield Sample("switchhook_recordings_making", "Recording files being made", len(self._making))
         yield Sample("switchhook_rtp_frames_skipped", "Frames skipped by a late loop", self.pacer.skipped_frames, "counter")
@@ -279,14 +288,17 @@ class Server:
         sip = ", ".join(
             f"{name} {address[0]}:{address[1]}" for name in settings.sip_transports if (address := self.sip.address(name))
         )
-        return f"switchhook is ready: SIP {sip}; HTTP {settings.http_host}:{self.http.port}"
+        host = settings.http_host
+        return f"switchhook is ready: SIP {sip}; HTTP {host}:{self.http.port}; media WebSockets {host}:{self.media.port}"
 
     # -- tasks -----------------------------------------------------------------------------------
 
-    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+    def _serve(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that lives as long as the server; if it fails, the server stops."""
         assert self._tasks is not None
-        self._services.append(self._tasks.create_task(work))
+        task = self._tasks.create_task(work)
+        self._services.append(task)
+        return task
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """A task on recordings, which a stopping server waits for."""
@@ -297,6 +309,14 @@ class Server:
 
     def _on_sealed(self, call_id: CallId) -> None:
         self._loop.call_soon_threadsafe(lambda: self._spawn(self.recordings.make(call_id)))
+
+
+async def _listen(start: Coroutine[Any, Any, None], setting: str) -> None:
+    """Begin to listen; a port that is taken is named with the setting that chooses another."""
+    try:
+        await start
+    except OSError as error:
+        raise SettingError(f"{error.strerror or error}; choose another {setting}") from error
 
 
 def _settle_memory() -> None:

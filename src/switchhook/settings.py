@@ -113,7 +113,7 @@ class Settings(BaseModel):
     @property
     def sqlalchemy_url(self) -> str:
         """The database in force."""
-        return self.database_url or f"sqlite+aiosqlite:///{(self.data_dir / 'switchhook.db').absolute()}"
+        return self.database_url or f"sqlite:///{(self.data_dir / 'switchhook.db').absolute()}"
 
 
 def load_settings(environ: Mapping[str, str], file: Path | None) -> Settings:

@@ -21,7 +21,7 @@ ANSWER_TIMEOUT_S = 12
 TURN_TIMEOUT_S = 30
 BARGE_AFTER_S = 1.6
 """How long the agent must have been speaking before the caller interrupts: longer than a "one moment, please"."""
-HUSH_MS = 300
+HUSH_MS = 400
 GOODBYE_TIMEOUT_S = 20
 
 

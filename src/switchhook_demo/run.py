@@ -31,16 +31,24 @@ def run(keep: bool = False, data_dir: Path | None = None, screen: Screen | None 
     folder.mkdir(parents=True, exist_ok=True)
     shown = screen or Screen()
     try:
-        asyncio.run(play(folder.resolve(), keep, shown))
+        asyncio.run(_unless_terminated(folder.resolve(), keep, shown))
     except (DemoFailedError, ServerFailedError) as error:
         shown.verdict(False, f"\nThe demo failed. {error}")
         shown.plain(f"Everything it wrote is in {folder.resolve()}")
         return 1
-    except KeyboardInterrupt:
-        shown.plain("\nstopped")
-        return 0 if keep else 130
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shown.plain("\nstopped before its end")
+        return 130
     shown.verdict(True, "\nThe demo call went as it should.")
     return 0
+
+
+async def _unless_terminated(folder: Path, keep: bool, screen: Screen) -> None:
+    """SIGTERM ends the demo as Ctrl-C does: the server goes with it."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await play(folder, keep, screen)
 
 
 async def play(folder: Path, keep: bool, screen: Screen) -> None:

@@ -80,7 +80,7 @@ class Screen:
         gaps = ", ".join(f"{gap:.0f}" for gap in told.turn_gaps_ms)
         middle = statistics.median(told.turn_gaps_ms) if told.turn_gaps_ms else float("nan")
         self.plain(f"\nWaiting for an answer (caller's last voice or key to the agent's first), ms: {gaps}; median {middle:.0f}.")
-        self.plain("The agent's own 500 ms of silence before it takes its turn are part of it.")
+        self.plain("In it are the 500 ms of silence that end a turn, and the 1.5 s that a pressed key waits for more of them.")
         if told.interruption_ms is not None:
             self.plain(f"The interrupted agent fell silent {told.interruption_ms:.0f} ms after the caller's first sound.")
 

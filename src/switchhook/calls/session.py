@@ -364,6 +364,9 @@ class CallSession:
             self._driver.close()
         self._leg.tap(None)
         self._leg.close()
+        # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
+        self._leg.subscribe(_ignore)
+        self._driver = self._tasks = None
         if self._recorder is not None:
             self._recorder.stop()
 
@@ -388,3 +391,7 @@ class CallSession:
             await parts.book.finish(report)
         except Exception:  # the row without an end is found again by recovery
             log.exception("call record could not be written")
+
+
+def _ignore(event: LegEvent) -> None:
+    """A call that is over is told nothing."""

@@ -30,6 +30,10 @@ _PR_SET_PDEATHSIG = 1
 """linux/prctl.h."""
 
 
+class WorkersClosed(Exception):
+    """The workers are closed."""
+
+
 class Workers:
     """A pool of `count` processes, started lazily.
 
@@ -45,9 +49,10 @@ class Workers:
         self._closed = False
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a job and return its result, or raise its error. Raises BrokenProcessPool when the job killed two processes.
+        """Run a job and return its result, or raise its error.
 
-        Cancelling the caller forgets the job; one that has begun runs to its end.
+        Raises BrokenProcessPool when the job killed two processes, WorkersClosed when `close` came first. Cancelling the caller
+        forgets the job; one that has begun runs to its end.
         """
         async with self._slots:
             pool = self._alive(None)
@@ -55,6 +60,11 @@ class Workers:
                 return await _submit(pool, function, *args, **kwargs)
             except BrokenProcessPool:
                 return await _submit(self._alive(pool), function, *args, **kwargs)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._closed and task is not None and not task.cancelling():
+                    raise WorkersClosed from None  # it was the job that `close` cancelled, not the caller
+                raise
 
     async def close(self, grace_s: float = 2.0) -> None:
         """Forget waiting jobs, let the processes go, and kill what is left after `grace_s`. Idempotent."""
@@ -69,7 +79,7 @@ class Workers:
 
     def _alive(self, broken: ProcessPoolExecutor | None) -> ProcessPoolExecutor:
         if self._closed:
-            raise RuntimeError("the workers are closed")
+            raise WorkersClosed
         if self._pool is None or self._pool is broken:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._count, context, _enter, (os.getpid(),))

@@ -99,6 +99,8 @@ class RtpPath:
         """Leave the loop; the sockets are the lease's."""
         self._loop.remove_reader(self._rtp.fileno())
         self._loop.remove_reader(self._rtcp.fileno())
+        # The stream would otherwise hold itself through these, and wait for the garbage collector.
+        self._readable = self._on_packet = self._on_report = _nothing
 
     def _send_unlocked(self, packet: bytes) -> None:
         if self.remote is not None:
@@ -159,6 +161,10 @@ class RtpPath:
             return
         if self.remote is not None and source[0] == self.remote[0]:
             self._on_report(packet)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody listens any more."""
 
 
 def _is_address(host: str) -> bool:

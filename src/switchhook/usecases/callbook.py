@@ -83,6 +83,8 @@ class CallBookkeeper:
         record = final_record(report, begun)
         event = end_event(record, report, lines, self._contracts, self._clock.utc())
         unwritten = journal.take()[1] if journal is not None else []
+        if journal is not None:
+            journal.detach()
         if await self._calls.finish(record, unwritten, event) and event is not None:
             self._queued(event)
 

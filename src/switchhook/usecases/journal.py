@@ -38,6 +38,11 @@ class Journal:
         self.tools = tools
         self._live = live
 
+    def detach(self) -> None:
+        """The call is over: let go of what leads back here."""
+        del self.tools
+        self._live = None
+
     def answered(self, at: datetime) -> None:
         """The call was answered."""
         self._connected_at = at

@@ -11,11 +11,8 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from switchhook.domain.model import Encoding
 from switchhook.media import g711
-from switchhook.media.resample import Resampler
 
 _TIMEOUT_S = 15.0
 _FLITE_VOICE = "slt"
@@ -39,6 +36,9 @@ def render(engine: str, text: str, encoding: Encoding) -> bytes:
     linear = _trimmed(linear, rate_hz)
     if not linear:
         raise RenderFailed("it gave only silence")
+    # The server's process imports this module for the names in it; numpy and what needs it are for the worker alone.
+    from switchhook.media.resample import Resampler
+
     flush = bytes(2 * (rate_hz // 100))
     out = Resampler(rate_hz, encoding.rate_hz).process(linear + flush) if rate_hz != encoding.rate_hz else linear
     return out if encoding is Encoding.PCM24 else g711.encode(out, encoding)
@@ -73,6 +73,8 @@ def _samples(riff: bytes) -> tuple[bytes, int]:
 
 
 def _trimmed(linear: bytes, rate_hz: int) -> bytes:
+    import numpy as np
+
     samples = np.frombuffer(linear, "<i2")
     loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > _QUIET)
     if not len(loud):

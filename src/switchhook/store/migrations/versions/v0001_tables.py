@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,7 +15,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Apply."""
-    _configuration()
+    _accounts()
+    _trunks_and_numbers()
+    _counters_and_nodes()
     _calls()
     _calls_indexes()
     _lines()
@@ -21,7 +25,7 @@ def upgrade() -> None:
     _recordings()
 
 
-def _configuration() -> None:
+def _accounts() -> None:
     op.create_table(
         "accounts",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -36,6 +40,9 @@ def _configuration() -> None:
         sa.PrimaryKeyConstraint("account", "name", name=op.f("pk_api_tokens")),
         sa.UniqueConstraint("digest", name=op.f("uq_api_tokens_digest")),
     )
+
+
+def _trunks_and_numbers() -> None:
     op.create_table(
         "trunks",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -57,6 +64,9 @@ def _configuration() -> None:
         sa.ForeignKeyConstraint(["account"], ["accounts.name"], name=op.f("fk_numbers_account")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_numbers")),
     )
+
+
+def _counters_and_nodes() -> None:
     op.create_table(
         "counters",
         sa.Column("name", sa.String(length=32), nullable=False),
@@ -74,6 +84,15 @@ def _configuration() -> None:
 def _calls() -> None:
     op.create_table(
         "calls",
+        *_attempt_columns(),
+        *_end_columns(),
+        sa.CheckConstraint("direction IN ('inbound', 'outbound')", name=op.f("ck_calls_direction")),
+        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_calls")),
+    )
+
+
+def _attempt_columns() -> list[sa.Column[Any]]:
+    return [
         sa.Column("call_id", sa.String(length=64), nullable=False),
         sa.Column("node", sa.String(length=255), nullable=False),
         sa.Column("account", sa.String(length=64), nullable=True),
@@ -88,6 +107,11 @@ def _calls() -> None:
         sa.Column("trunk", sa.String(length=64), nullable=True),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("call_start_sent_at", sa.DateTime(timezone=True), nullable=True),
+    ]
+
+
+def _end_columns() -> list[sa.Column[Any]]:
+    return [
         sa.Column("connected_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ending", sa.String(length=32), nullable=True),
@@ -103,9 +127,7 @@ def _calls() -> None:
         sa.Column("transfers", sa.JSON(), nullable=False),
         sa.Column("usage", sa.JSON(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
-        sa.CheckConstraint("direction IN ('inbound', 'outbound')", name=op.f("ck_calls_direction")),
-        sa.PrimaryKeyConstraint("call_id", name=op.f("pk_calls")),
-    )
+    ]
 
 
 def _calls_indexes() -> None:

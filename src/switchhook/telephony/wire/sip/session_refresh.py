@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import ref
 
 from switchhook.telephony.wire.offer_answer import Negotiated
 from switchhook.telephony.wire.sip.dialog import Dialog
@@ -40,11 +41,17 @@ class SessionRefresh:
     """Sends refreshes of one session and judges their answers."""
 
     def __init__(self, session: Refreshed, by_update: bool) -> None:
-        self._session = session
+        self._owner = ref(session)  # it owns this object: a finished one does not wait for the garbage collector
         self._by_update = by_update
         self._pending: ClientExchange | None = None
         self._retry_at: float | None = None
         self._tried_intervals = 0
+
+    @property
+    def _session(self) -> Refreshed:
+        session = self._owner()
+        assert session is not None
+        return session
 
     @property
     def deadline(self) -> float | None:

@@ -1,0 +1,1 @@
+"""The simulated caller's lines as sound; NOTICE says where they come from."""
