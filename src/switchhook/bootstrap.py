@@ -349,11 +349,20 @@ async def serve(settings: Settings, apply_path: Path | None, announce: Callable[
     lock = DataDirLock(settings.data_dir)
     try:
         await Server(settings).run(apply_path, announce)
-    except* (SettingError, ApplyError) as group:
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        raise _cause(group) from None
     finally:
         lock.release()
     return 0
+
+
+def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a person should read: the one thing that went wrong, or all of it when there were several."""
+    rest = group.subgroup(lambda error: isinstance(error, SwitchhookError))
+    known: BaseException = group if rest is None else rest
+    while isinstance(known, BaseExceptionGroup) and len(known.exceptions) == 1:
+        known = known.exceptions[0]
+    return known
 
 
 async def apply_file(settings: Settings, file: Path, dry_run: bool) -> list[str]:

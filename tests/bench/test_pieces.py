@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.callers import RTP, drop_silence
-from bench.cycle import CYCLE_FRAMES, SPEAKS
-from bench.figures import Window, evaluate, percentile
-from bench.report import TARGETS, Target, document, medians, missed, table, write
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import numbered
+from bench.callers import RTP, drop_silence
+from bench.cycle import CYCLE_FRAMES, SPEAKS
+from bench.figures import Window, evaluate, percentile
+from bench.report import TARGETS, Target, document, medians, missed, table, write
 
 WINDOW = Window(100.0, 200.0, frozenset({7}))
 

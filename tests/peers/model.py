@@ -204,9 +204,6 @@ class ModelSession:
     def _take_response_create(self, event: Event) -> None:
         if self.active is not None:
             raise Refused("conversation_already_has_active_response", f"{self.active} is active")
-        unanswered = [call_id for call_id, output in self.calls.items() if output is None]
-        if unanswered:
-            raise Refused("invalid_value", f"calls without output: {unanswered}")
         self.requests += 1
 
     def _take_response_cancel(self, event: Event) -> None:
@@ -287,12 +284,13 @@ class ModelSession:
             self.emit("response.output_item.done", response_id=self.active, output_index=0, item=item)
         return call_id
 
-    def finish(self, status: str = "completed", reason: str | None = None, usage: Event | None = None) -> None:
-        """End the active response."""
+    def finish(self, status: str = "completed", reason: str | None = None, usage: Event | None = None) -> str | None:
+        """End the active response; gives its id."""
         response = {"id": self.active, "status": status, "output": self._output, "usage": usage}
         response["status_details"] = {"type": status, "reason": reason} if reason else None
-        self.active, self._output = None, []
+        ended, self.active, self._output = self.active, None, []
         self.emit("response.done", response=response)
+        return ended
 
     def speech_started(self) -> str:
         """The caller begins to speak; turn detection cancels what is being said unless the session forbids it."""
@@ -337,9 +335,9 @@ class ModelServer:
     async def __aenter__(self) -> ModelServer:
         app = web.Application()
         app.router.add_get("/v1/realtime", self._serve)
-        self._runner = web.AppRunner(app, handler_cancellation=True)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"ws://{host}:{port}/v1/realtime?model=stub"

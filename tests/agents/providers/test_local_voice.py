@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -68,7 +69,7 @@ async def test_nothing_to_say_is_no_sound(workers: Workers) -> None:
 
 
 async def test_without_any_engine_the_cure_is_named(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_voice.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     voice = LocalVoice(workers, lambda name: None)
     assert voice.engine is None
     with pytest.raises(VoiceUnavailable, match="install flite"):

@@ -31,7 +31,7 @@ PCMU = {"type": "audio/pcmu"}
 
 
 def session_update(
-    turn_detection: Event | None | str = "default", heard: Event | None = PCMU, spoken: Event | None = PCMU
+    turn_detection: Event | str | None = "default", heard: Event | None = PCMU, spoken: Event | None = PCMU
 ) -> bytes:
     """A GA session as a customer writes it; `None` for a format leaves it out."""
     given: Event = {"transcription": {"model": "whisper-1"}} | ({"format": heard} if heard else {})
@@ -41,6 +41,19 @@ def session_update(
     return json.dumps(
         {"type": "session.update", "session": {"type": "realtime", "audio": {"input": given, "output": made}}}
     ).encode()
+
+
+class _Clock:
+    """Both kinds of time, of a talk."""
+
+    def __init__(self, talk: Talk) -> None:
+        self._talk = talk
+
+    def now(self) -> float:
+        return self._talk.now
+
+    def utc(self) -> datetime:
+        return EPOCH + timedelta(seconds=self._talk.now - 100.0)
 
 
 class Talk:
@@ -58,6 +71,8 @@ class Talk:
         self.connects = connects
         self.beta = beta
         self.up = False
+        self.waits_for_socket = False
+        """The agent asked for a socket and has not closed it since."""
         self._inbox: list[tuple[ModelSession, bytes]] = []
         self._next_frame_at = self.now
         self._drained = False
@@ -70,14 +85,11 @@ class Talk:
             AgentSpec("wss://model.example/v1", {"Authorization": "Bearer sk-secret-key"}, **spec),
             self.playout,
             encoding,
-            self,
+            _Clock(self),
             ids.__next__,
         )
 
     # -- the clock -------------------------------------------------------------------------------
-
-    def utc(self) -> datetime:
-        return EPOCH + timedelta(seconds=self.now - 100.0)
 
     def wait(self, seconds: float) -> None:
         """Let time pass: frames leave the playout each 20 ms, the agent ticks when it asked to."""
@@ -152,7 +164,7 @@ class Talk:
 
     def lose(self, retryable: bool = True) -> None:
         """The socket is gone."""
-        self.up = False
+        self.up = self.waits_for_socket = False
         self.feed(lambda now: self.agent.model_lost(ModelLoss("the connection was closed", retryable), now))
 
     def connect(self) -> None:
@@ -176,13 +188,14 @@ class Talk:
             case OpenModel():
                 assert not self.up, "OpenModel while a socket is open"
                 self.opened.append(effect)
+                self.waits_for_socket = True
                 if self.connects:
                     self.connect()
             case SendToModel(text=text):
                 assert self.up, "SendToModel without a socket"
                 self.model.receive(text)
             case CloseModel():
-                self.up = False
+                self.up = self.waits_for_socket = False
             case RunTool():
                 self.tools.append(effect)
             case Uttered(utterance=line):

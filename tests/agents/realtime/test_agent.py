@@ -169,7 +169,7 @@ def test_garbage_from_the_model_changes_nothing(frame: bytes) -> None:
     talk.frame(frame)
     assert sum("could not be read" in line for line in talk.logs) <= 1
     talk.does(lambda model: (model.respond(), model.say(LINE), model.finish()))
-    talk.wait(1)
+    talk.wait(4)
     assert ("agent", LINE) in talk.transcript()
 
 
@@ -231,7 +231,7 @@ def test_what_was_heard_to_its_end_is_not_interrupted() -> None:
     talk.wait(0.6)
     talk.does(lambda model: model.speech_started())
     talk.wait(1)
-    assert [(line.text, line.interrupted) for line in talk.lines][0] == ("First sentence", False)
+    assert (talk.lines[0].text, talk.lines[0].interrupted) == ("First sentence", False)
     assert talk.lines[1].interrupted
     assert len(talk.model.sent("conversation.item.truncate")) == 1
 
@@ -256,7 +256,7 @@ def test_a_response_that_was_asked_for_as_the_caller_began_to_speak_is_taken_bac
     assert len(talk.model.sent("response.cancel")) == 1
     talk.does(lambda model: model.speech_stopped("item_caller"))
     talk.does(lambda model: (model.respond(), model.say("Hello to you too"), model.finish()))
-    talk.wait(2)
+    talk.wait(4)
     assert talk.transcript() == [("agent", "Hello to you too")]
     assert len(talk.model.sent("response.create")) == 1
     well_behaved(talk)
@@ -277,6 +277,43 @@ def test_parallel_tools_run_at_once_and_are_followed_by_one_response() -> None:
     assert talk.model.calls == {first: "one", second: "two"}
     assert talk.model.requests == 1
     well_behaved(talk)
+
+
+def test_a_quick_tool_does_not_ask_for_a_response_while_a_later_call_of_the_same_response_runs() -> None:
+    talk = Talk().start()
+    quick = talk.does(lambda model: (model.respond(), model.call("quick")))[1]
+    talk.returns(quick, "done")
+    slow = talk.does(lambda model: (model.call("slow"), model.finish()))[0]
+    talk.wait(5)
+    assert talk.model.requests == 0
+    talk.returns(slow, "done too")
+    assert talk.model.requests == 1
+    well_behaved(talk)
+
+
+def test_a_result_that_the_lost_model_never_spoke_of_is_told_to_the_next() -> None:
+    talk = Talk().start()
+    call = talk.does(lambda model: (model.respond(), model.call("book", '{"seats":2}'), model.finish()))[1]
+    talk.returns(call, "table 7")
+    talk.lose()
+    assert any("table 7" in text for _, text in talk.model.texts())
+    assert talk.model.requests == 1
+    well_behaved(talk)
+
+
+def test_a_runaway_model_gets_errors_instead_of_tools() -> None:
+    talk = Talk().start()
+    talk.does(lambda model: (model.respond(), [model.call("loop") for _ in range(40)], model.finish()))
+    assert len(talk.tools) == 32
+    assert sum("Too many" in (output or "") for output in talk.model.calls.values()) == 8
+    well_behaved(talk)
+
+
+def test_a_tools_output_with_half_a_surrogate_pair_is_delivered() -> None:
+    talk = Talk().start()
+    call = talk.does(lambda model: (model.respond(), model.call("a"), model.finish()))[1]
+    talk.returns(call, "smile \ud83d!")
+    assert talk.model.calls[call] == "smile ?!"
 
 
 @pytest.mark.parametrize("status", ["completed", "cancelled", "incomplete"])
@@ -369,10 +406,11 @@ def test_a_request_refused_for_good_does_not_cost_the_session() -> None:
 
 def test_a_failed_response_that_said_nothing_is_tried_once_more() -> None:
     talk = Talk(speaks_first=True).start()
-    for _ in range(3):
-        if talk.model.requests > len(talk.logs):
-            talk.does(lambda model: (model.respond(), model.finish("failed")))
-        talk.wait(1)
+    talk.does(lambda model: (model.respond(), model.finish("failed")))
+    talk.wait(1)
+    assert talk.model.requests == 2
+    talk.does(lambda model: (model.respond(), model.finish("failed")))
+    talk.wait(5)
     assert talk.model.requests == 2
     well_behaved(talk)
 
@@ -507,6 +545,39 @@ def test_a_goodbye_is_never_waited_for_longer_than_fifteen_seconds() -> None:
     talk.wait(20)
     assert [type(end) for end in talk.ends] == [ConversationOver]
     assert talk.now - ending_at <= 20.001
+
+
+def test_long_speech_before_the_goodbye_does_not_cut_the_goodbye() -> None:
+    talk = Talk().start()
+    talk.does(lambda model: (model.respond(), model.say(LINE, ms=14_000), model.call("hang_up"), model.finish()))
+    talk.does(lambda model: (model.respond(), model.say("So long", ms=2000), model.finish()))
+    talk.wait(20)
+    assert len(talk.sound) == 16_000 * 8
+    assert [type(end) for end in talk.ends] == [ConversationOver]
+
+
+def test_the_models_own_answer_does_not_follow_the_goodbye() -> None:
+    talk = Talk().start()
+    ending(talk)
+    talk.does(lambda model: (model.respond(), model.say("So long", ms=1000), model.finish()))
+    talk.does(lambda model: model.respond())
+    assert len(talk.model.sent("response.cancel")) == 1
+    talk.wait(2)
+    assert [type(end) for end in talk.ends] == [ConversationOver]
+    well_behaved(talk)
+
+
+@pytest.mark.parametrize("heard_ms", [0, 1000])
+def test_a_model_lost_during_the_farewell_ends_the_call_when_its_sound_was_heard(heard_ms: int) -> None:
+    talk = Talk().start()
+    ending(talk)
+    if heard_ms:
+        talk.does(lambda model: (model.respond(), model.say("So long", ms=heard_ms, done=False)))
+    talk.lose()
+    talk.wait(2)
+    assert [type(end) for end in talk.ends] == [ConversationOver]
+    assert len(talk.sound) == heard_ms * 8
+    assert len(talk.sessions) == 1
 
 
 def test_ending_twice_ends_once() -> None:

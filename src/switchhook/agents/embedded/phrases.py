@@ -193,4 +193,6 @@ class _Reader:
             raise PhraseInvalid(f"`{opening}` is not closed")
         self.rest = self.rest[1:]
         self._depth -= 1
-        return OneOf((inside,), optional=True) if opening == "[" else OneOf((inside,))
+        if opening == "(":
+            return inside
+        return OneOf(inside.parts if isinstance(inside, OneOf) else (inside,), optional=True)

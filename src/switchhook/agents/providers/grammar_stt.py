@@ -25,9 +25,12 @@ class GrammarRecognizer:
     """Understands an utterance against a grammar."""
 
     def __init__(self, workers: Workers) -> None:
-        if importlib.util.find_spec("pocketsphinx") is None:
-            raise MissingExtra("grammar recognition needs pocketsphinx: install the extra `switchhook[embedded]`")
         self._workers = workers
+        self.missing: str | None = None
+        """What is not installed, with the cure; while it is set, `recognize` raises MissingExtra."""
+        absent = [package for package in ("pocketsphinx", "webrtcvad") if importlib.util.find_spec(package) is None]
+        if absent:
+            self.missing = f"the embedded engine needs {' and '.join(absent)}: install the extra `switchhook[embedded]`"
 
     async def warm_up(self) -> None:
         """Start a worker and load the acoustic model, so that the first caller does not wait for it (about half a second)."""
@@ -36,8 +39,10 @@ class GrammarRecognizer:
     async def recognize(self, payload: bytes, encoding: Encoding, grammar: Grammar) -> Recognition:
         """Understand one utterance in G.711; the text is empty when nothing of the grammar was said.
 
-        Raises GrammarInvalid when the grammar cannot be read.
+        Raises GrammarInvalid when the grammar cannot be read, MissingExtra when the recogniser is not installed.
         """
+        if self.missing is not None:
+            raise MissingExtra(self.missing)
         if len(payload) < SHORTEST_MS * encoding.bytes_per_ms:
             return Recognition("", "too short")
         linear = g711.decode(payload[-LONGEST_S * g711.RATE_HZ :], encoding)

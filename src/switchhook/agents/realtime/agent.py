@@ -12,13 +12,10 @@ Rules:
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
-
-import msgspec
 
 from switchhook.agents.conversation import (
     AgentEffect,
@@ -35,8 +32,10 @@ from switchhook.agents.conversation import (
 )
 from switchhook.agents.realtime import dialect
 from switchhook.agents.realtime.dialect import Event
-from switchhook.agents.realtime.ledger import ToolLedger
-from switchhook.agents.realtime.playing import Playing
+from switchhook.agents.realtime.farewell import Farewell
+from switchhook.agents.realtime.kept import KeptSound
+from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedger, as_text
+from switchhook.agents.realtime.playing import Cut, Playing
 from switchhook.agents.realtime.transcript import Transcript
 from switchhook.agents.realtime.usage import Usage
 from switchhook.domain.model import Encoding, Speaker, ToolCall
@@ -57,10 +56,8 @@ SERVER_TURN_S = 1.0
 DIGIT_PAUSE_S = 1.5
 MOST_DIGITS = 32
 FAREWELL_S = 15.0
-DEFAULT_FAREWELL = "Goodbye, and thank you for calling."
-KEPT_FRAMES = 3_000
-"""A minute of the caller's sound in 20 ms frames; past that the oldest is dropped."""
-FLUSH_BYTES_MS = 200
+LONGEST_FAREWELL_S = 60.0
+SECRET_CHARS = 8
 LAST_ROLL_OVER_S = 240.0
 """After the roll-over is due, a quiet moment is waited for so long at most."""
 
@@ -70,6 +67,8 @@ class _Stage(Enum):
     OPENING = "opening"
     ESTABLISHING = "establishing"
     READY = "ready"
+    LEAVING = "leaving"
+    """The model is gone during the farewell; what it said of it is still playing."""
     CLOSED = "closed"
 
 
@@ -94,8 +93,7 @@ class RealtimeAgent:
         self._heard_as, self._spoken_as = dialect.asked_formats(spec.session_update)
         self._server_answers = dialect.server_creates_responses(spec.session_update)
         self._to_model: Callable[[bytes], bytes] | None = None
-        self._kept: deque[bytes] = deque(maxlen=KEPT_FRAMES)
-        self._dropped = False
+        self._kept = KeptSound(encoding.bytes_per_ms)
         self._forwarding = False
         self._attempts = 0
         self._was_ready = False
@@ -104,17 +102,15 @@ class RealtimeAgent:
         self._greeted = False
         self._caller_speaks = False
         self._response: str | None = None
-        self._requested = False
-        self._want = False
-        self._spoke = False
-        self._retried = False
+        self._requested = self._want = self._server_may_go_on = False
+        self._spoke = self._retried = False
         self._unacknowledged: set[str] = set()
         self._silenced: set[str] = set()
         self._backlog: list[bytes] = []
         self._digits = ""
-        self._farewell: str | None = None
-        self._farewell_response: str | None = None
-        self._farewell_asked = False
+        self._farewell: Farewell | None = None
+        self._request_id = ""
+        self._denied: set[str] = set()
         self._garbage = False
         self._adopt_formats()
 
@@ -123,12 +119,11 @@ class RealtimeAgent:
     def hear(self, payload: bytes, now: float) -> bytes | None:
         """One frame of the caller's sound."""
         if self._forwarding:
-            if self._to_model is not None:
-                payload = self._to_model(payload)
+            if self._to_model is not None and not (payload := self._to_model(payload)):
+                return None
             return dialect.APPEND_HEAD + b2a_base64(payload, newline=False) + dialect.APPEND_TAIL
         if self._farewell is None and self._stage is not _Stage.CLOSED:
-            self._dropped = self._dropped or len(self._kept) == KEPT_FRAMES
-            self._kept.append(payload)
+            self._kept.keep(payload)
         return None
 
     def model_frame(self, data: bytes, now: float) -> None:
@@ -137,28 +132,36 @@ class RealtimeAgent:
             return
         self._last_frame = now
         try:
+            delta = dialect.read_audio(data)
+        except dialect.UNREADABLE:
+            self._take_event(data, now)
+        else:
+            self._speak(delta, now)
+
+    def _take_event(self, data: bytes, now: float) -> None:
+        try:
             kind = dialect.read_head(data).type
-            if kind in ("response.output_audio.delta", "response.audio.delta"):
-                self._speak(dialect.read_audio(data), now)
-                return
-            event = dialect.read_event(data)
-        except msgspec.MsgspecError:
-            if not self._garbage:
-                self._garbage = True
-                self._log("AI Session: a frame could not be read")
-            return
+            handled = dialect.BETA_NAMES.get(kind, kind) in _HANDLERS
+            event = dialect.read_event(data) if handled or kind in dialect.SOUND_NAMES else {}
+        except dialect.UNREADABLE:
+            kind, event = "", {}
+        if kind in ("", *dialect.SOUND_NAMES) and not self._garbage:
+            self._garbage = True
+            self._log("AI Session: a frame could not be read")
         handler = _HANDLERS.get(dialect.BETA_NAMES.get(kind, kind))
         if handler is not None:
             handler(self, event, now)
             self._settle(now)
 
     def _speak(self, delta: dialect.AudioDelta, now: float) -> None:
-        if delta.response_id in self._silenced:
+        response_id = delta.response_id or ""
+        if response_id in self._silenced:
             return
         self._spoke = True
-        if self._playing.play(delta.item_id, delta.content_index, delta.response_id, delta.delta, now):
+        begins = self._playing.play(delta.item_id, delta.content_index, response_id, delta.delta, now)
+        if begins is not None:
             self._transcript.place(delta.item_id, None, Speaker.AGENT, now)
-            self._transcript.began(delta.item_id, now)
+            self._transcript.began(delta.item_id, begins)
 
     # -- inputs of the call ----------------------------------------------------------------------
 
@@ -177,26 +180,16 @@ class RealtimeAgent:
 
     def model_lost(self, loss: ModelLoss, now: float) -> None:
         """The socket closed or never opened."""
-        if self._stage in (_Stage.NEW, _Stage.CLOSED):
+        if self._stage in (_Stage.NEW, _Stage.LEAVING, _Stage.CLOSED):
             return
         self._log(f"AI Session: lost: {loss.detail}")
         self._replace_or_fail(loss.retryable, loss.detail, now)
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
         """A tool's text for the model."""
-        if self._stage is _Stage.CLOSED or not self._ledger.finish(call_id):
-            return
-        item_id = self._ids()
-        if self._ledger.is_orphan(call_id):
-            name = self._ledger.name(call_id)
-            self._say_to_model(dialect.text_item(item_id, "user", f"[Result of the tool {name}] {output}"))
-        else:
-            item = {"id": item_id, "type": "function_call_output", "call_id": call_id, "output": output}
-            self._say_to_model(dialect.item_create(item))
-        self._unacknowledged.add(item_id)
-        if self._ledger.group_complete(call_id):
-            self._want_response(now)
-        self._settle(now)
+        if self._stage is not _Stage.CLOSED:
+            self._ledger.returned(call_id, output)
+            self._settle(now)
 
     def digit(self, digit: str, now: float) -> None:
         """A key was pressed: the first one interrupts; `#` or a pause ends the number."""
@@ -256,8 +249,10 @@ class RealtimeAgent:
         self._effects.append(OpenModel(self._spec.url, self._spec.headers))
 
     def _replace_or_fail(self, retryable: bool, detail: str, now: float) -> None:
-        steady = self._stage is _Stage.READY and now - self._ready_at >= STEADY_S
-        if steady:
+        if self._farewell is not None:
+            self._leave(now)
+            return
+        if self._stage is _Stage.READY and now - self._ready_at >= STEADY_S:
             self._attempts = 1
         if retryable and self._attempts < 2:
             self._leave_session(now)
@@ -268,17 +263,23 @@ class RealtimeAgent:
         self._close(now)
         self._effects.append(ConversationFailed(kind, detail))
 
+    def _leave(self, now: float) -> None:
+        """The model is lost during the farewell: what came of it is heard, then the call ends."""
+        self._leave_session(now)
+        self._effects.append(CloseModel())
+        self._stage = _Stage.LEAVING
+        self._settle(now)
+
     def _leave_session(self, now: float) -> None:
         """Forget what only the session that is gone knew; a reply it owed is owed by the next."""
         self._forwarding = False
-        self._want = self._want or self._response is not None or self._requested
+        answering = self._requested or (self._response is not None and self._response not in self._silenced)
+        self._want = self._ledger.renewed() or self._want or answering
         self._response, self._requested = None, False
-        self._caller_speaks = False
+        self._caller_speaks = self._server_may_go_on = False
         self._unacknowledged.clear()
-        self._ledger.orphan_all()
-        self._playing.finish(now)
-        if self._farewell is not None and self._farewell_response is None:
-            self._farewell_asked = False
+        self._silenced.clear()
+        self._playing.session_gone(now)
         for name in ("answer", "progress", "ask", "roll-over", "last roll-over"):
             self._deadlines.pop(name, None)
 
@@ -290,29 +291,31 @@ class RealtimeAgent:
         self._deadlines.pop("establish", None)
         self._check_formats(event)
         if self._was_ready:
-            for speaker, text in self._transcript.told:
+            for result in self._ledger.recital():
+                self._send(dialect.text_item(self._ids(), "user", result))
+            for speaker, text in self._transcript.so_far():
                 role = "assistant" if speaker is Speaker.AGENT else "user"
                 self._send(dialect.text_item(self._ids(), role, text))
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
         for kept in backlog:
             self._send(kept)
-        self._flush_kept()
         if self._spec.roll_over_after_ms is not None:
             self._deadlines["roll-over"] = now + self._spec.roll_over_after_ms / 1000
         if self._spec.speaks_first and not self._greeted:
             self._want = True
         self._greeted = True
+        # The greeting is asked for first: what the caller said meanwhile may then interrupt it, as it would have live.
+        self._settle(now)
+        self._flush_kept()
 
     def _flush_kept(self) -> None:
-        if self._dropped:
+        if self._kept.dropped:
             self._log("AI Session: more than a minute of the caller's sound came before the session; the oldest was dropped")
-        sound = b"".join(self._kept)
-        self._kept.clear()
-        step = FLUSH_BYTES_MS * self._line.bytes_per_ms
-        for start in range(0, len(sound), step):
-            piece = sound[start : start + step]
-            self._send(dialect.append(piece if self._to_model is None else self._to_model(piece)))
+        for piece in self._kept.pieces():
+            sound = piece if self._to_model is None else self._to_model(piece)
+            if sound:
+                self._send(dialect.append(sound))
         self._forwarding = self._farewell is None
 
     def _check_formats(self, event: Event) -> None:
@@ -334,31 +337,48 @@ class RealtimeAgent:
         self._open(now)
 
     def _close(self, now: float) -> None:
-        self._stage = _Stage.CLOSED
         self._forwarding = False
         self._deadlines.clear()
         self._kept.clear()
-        for cut in self._playing.interrupt(now):
-            self._transcript.cut(cut.item.item_id, cut.share)
+        self._silence(now)
         self._effects += [Uttered(line) for line in self._transcript.release(now, all_of_them=True)]
-        self._effects.append(CloseModel())
+        if self._stage is not _Stage.LEAVING:
+            self._effects.append(CloseModel())
+        self._stage = _Stage.CLOSED
 
     # -- what the model says ---------------------------------------------------------------------
 
     def _on_error(self, event: Event, now: float) -> None:
-        error = event.get("error")
-        error = error if isinstance(error, dict) else {}
-        code = str(error.get("code") or error.get("type") or "error")
-        self._log(f"AI Session: error {code}: {str(error.get('message', ''))[:500]}")
+        error = dialect.map_of(event, "error")
+        code = dialect.text_of(error, "code") or dialect.text_of(error, "type") or "error"
+        self._log(f"AI Session: error {code}: {self._without_secrets(dialect.text_of(error, 'message'))[:500]}")
+        busy = code == "conversation_already_has_active_response"
         if code == "session_expired":
-            self._attempts = 0
             self._replace_or_fail(True, "the model's session expired", now)
-        elif code == "conversation_already_has_active_response" and self._requested:
-            self._requested, self._want = False, True
+        elif self._requested and (busy or dialect.text_of(error, "event_id") == self._request_id):
+            self._on_request_refused(busy, now)
+
+    def _on_request_refused(self, busy: bool, now: float) -> None:
+        """No response comes of our request; one that was refused because another is active is made again after it."""
+        self._requested = False
+        self._deadlines.pop("answer", None)
+        self._want = self._want or busy
+        if self._farewell is not None:
+            self._farewell.say_again()
+        if self._response is None:
+            self._deadlines["ask"] = now + SERVER_TURN_S
+
+    def _without_secrets(self, text: str) -> str:
+        """Servers quote the key that they refuse."""
+        words = [word for value in self._spec.headers.values() for word in value.split() if len(word) >= SECRET_CHARS]
+        for word in words:
+            text = text.replace(word, "***")
+        return text
 
     def _on_speech_started(self, event: Event, now: float) -> None:
         self._caller_speaks = True
-        self._deadlines.pop("answer", None)
+        if not self._requested:
+            self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
         item_id = event.get("item_id")
         if isinstance(item_id, str) and self._spec.transcribes_caller:
@@ -374,22 +394,26 @@ class RealtimeAgent:
                 self._deadlines["ask"] = now + SERVER_TURN_S
 
     def _on_committed(self, event: Event, now: float) -> None:
-        item_id = event.get("item_id")
-        if isinstance(item_id, str) and self._spec.transcribes_caller:
-            self._transcript.place(item_id, event.get("previous_item_id"), Speaker.CALLER, now)
+        item_id = dialect.text_of(event, "item_id")
+        if item_id and self._spec.transcribes_caller:
+            self._transcript.place(item_id, dialect.text_of(event, "previous_item_id"), Speaker.CALLER, now)
 
     def _on_item(self, event: Event, now: float) -> None:
-        item = event.get("item")
-        if not isinstance(item, dict) or not isinstance(item.get("id"), str):
-            return
-        self._unacknowledged.discard(item["id"])
-        if item.get("type") == "mcp_approval_request":
-            self._deny(item)
+        item = dialect.map_of(event, "item")
+        self._unacknowledged.discard(dialect.text_of(item, "id"))
+        self._deny_approval(item, now)
 
-    def _deny(self, item: Mapping[str, Any]) -> None:
-        self._log(f"AI Session: denied the MCP tool {item.get('name', '')}, which asks for an approval that nobody here can give")
-        answer = {"id": self._ids(), "type": "mcp_approval_response", "approval_request_id": item["id"], "approve": False}
+    def _deny_approval(self, item: Mapping[str, Any], now: float) -> None:
+        """An MCP tool that wants approval is refused: nobody here can give it. The same request shows in several events."""
+        request_id = dialect.text_of(item, "id")
+        if item.get("type") != "mcp_approval_request" or not request_id or request_id in self._denied:
+            return
+        self._denied.add(request_id)
+        name = dialect.text_of(item, "name")
+        self._log(f"AI Session: denied the MCP tool {name}, which asks for an approval that nobody here can give")
+        answer = {"id": self._ids(), "type": "mcp_approval_response", "approval_request_id": request_id, "approve": False}
         self._say_to_model(dialect.item_create(answer))
+        self._go_on_unless_server_does(now)
 
     def _on_caller_text(self, event: Event, now: float) -> None:
         self._usage.add_transcription(event.get("usage"))
@@ -415,37 +439,45 @@ class RealtimeAgent:
             self._transcript.complete(item_id, text)
 
     def _on_audio_done(self, event: Event, now: float) -> None:
-        self._playing.finish(now, item_id=event.get("item_id"))
+        self._playing.finish(now, item_id=dialect.text_of(event, "item_id"))
         if self._playout.idle:
             self.drained(now)
 
     # -- responses -------------------------------------------------------------------------------
 
     def _on_response_created(self, event: Event, now: float) -> None:
-        response = event.get("response")
-        self._response = str(response.get("id", "")) if isinstance(response, dict) else ""
+        self._response = dialect.text_of(dialect.map_of(event, "response"), "id")
+        self._server_may_go_on = False
         self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
         self._deadlines["progress"] = now + PROGRESS_S
         self._spoke = False
-        if self._requested and self._farewell_asked and self._farewell_response is None:
-            self._farewell_response = self._response
+        if self._farewell is not None:
+            if self._requested and self._farewell.response_id is None:
+                self._farewell.response_id = self._response
+            else:
+                self._take_back()  # the goodbye is the last word
+        elif self._requested and (self._digits or (self._caller_speaks and self._spec.interrupt_response)):
+            self._take_back()
+            self._want = True
         elif not self._requested and not self._unacknowledged:
             self._want = False  # the model answers by itself, knowing all that we told it
         self._requested = False
 
     def _on_response_done(self, event: Event, now: float) -> None:
-        response = event.get("response")
-        response = response if isinstance(response, dict) else {}
-        response_id = str(response.get("id", ""))
+        response = dialect.map_of(event, "response")
+        response_id = dialect.text_of(response, "id")
         self._usage.add_response(response.get("usage"))
-        for item in response.get("output") or ():
-            self._consider_call(item, response_id, now)
+        items = dialect.maps_of(response, "output")
+        for item in items:
+            self._deny_approval(item, now)
+        self._ledger.response_done(response_id, items, response.get("status") == "completed")
         self._playing.finish(now, response_id=response_id)
-        self._silenced.discard(response_id)
         if self._response in (response_id, ""):
             self._response = None
             self._deadlines.pop("progress", None)
+        if self._server_may_go_on:
+            self._go_on_unless_server_does(now)
         self._judge(response, response_id)
         if self._playout.idle:
             self.drained(now)
@@ -454,52 +486,65 @@ class RealtimeAgent:
         status = response.get("status")
         if status in ("failed", "incomplete"):
             self._log(f"AI Session: response {status}")
-        if status == "failed" and not self._spoke:
+        if status == "failed" and not self._spoke and self._ledger.idle:
             self._want = self._want or not self._retried
             self._retried = True
         elif status == "completed":
             self._retried = False
-        if response_id and response_id == self._farewell_response and status != "completed" and not self._spoke:
-            self._farewell_response, self._farewell_asked = None, False
+        farewell = self._farewell
+        if farewell is not None and farewell.response_id == response_id and status != "completed" and not self._spoke:
+            farewell.say_again()
 
     def _on_output_item_done(self, event: Event, now: float) -> None:
-        self._consider_call(event.get("item"), str(event.get("response_id", "")), now)
+        item = dialect.map_of(event, "item")
+        self._deny_approval(item, now)
+        self._ledger.item_done(dialect.text_of(event, "response_id"), item)
 
     def _on_mcp_done(self, event: Event, now: float) -> None:
-        self._want = True
+        self._go_on_unless_server_does(now)
+
+    def _go_on_unless_server_does(self, now: float) -> None:
+        """Whether the model answers by itself after an MCP call is not documented: it is observed."""
+        self._want = self._server_may_go_on = True
         self._deadlines["ask"] = now + SERVER_TURN_S
 
-    def _want_response(self, now: float) -> None:
-        self._want = True
-        if self._caller_speaks:
-            self._deadlines.pop("ask", None)
+    def _take_back(self) -> None:
+        """The response that has just begun is not wanted."""
+        self._silenced.add(self._response or "")
+        self._send(dialect.RESPONSE_CANCEL)
 
     def _settle(self, now: float) -> None:
         """After every input: tell what is final, ask for what is owed, see whether it is time to go."""
+        if self._stage is _Stage.CLOSED:
+            return
+        self._perform_ledger(now)
         for line in self._transcript.release(now):
             self._effects.append(Uttered(line))
         held = self._transcript.deadline
         if held is None:
             self._deadlines.pop("held", None)
-        elif self._stage is not _Stage.CLOSED:
+        else:
             self._deadlines["held"] = held
-        if self._stage is not _Stage.READY or self._response is not None or self._requested:
+        if self._response is not None or self._requested:
             return
-        if self._farewell is not None:
+        if self._stage is _Stage.LEAVING or (self._stage is _Stage.READY and self._farewell is not None):
             self._settle_farewell(now)
-        elif self._want and not self._caller_speaks and "ask" not in self._deadlines:
-            self._ask(dialect.response_create(), now)
+        elif self._stage is not _Stage.READY:
+            return
+        elif self._want and not self._caller_speaks and not self._digits and "ask" not in self._deadlines:
+            self._ask(None, now)
         elif self._roll_over_due(now):
             self._roll_over(now)
 
-    def _ask(self, text: bytes, now: float) -> None:
-        self._want, self._requested = False, True
+    def _ask(self, response: Mapping[str, object] | None, now: float) -> None:
+        self._want, self._server_may_go_on, self._requested = False, False, True
+        self._request_id = self._ids()
         self._deadlines["answer"] = now + ANSWER_S
-        self._send(text)
+        self._send(dialect.response_create(self._request_id, response))
 
     def _roll_over_due(self, now: float) -> bool:
         due = "last roll-over" in self._deadlines
-        return due and not (self._caller_speaks or self._ledger.running or self._playing.any or self._digits)
+        return due and not (self._caller_speaks or not self._ledger.idle or self._playing.any or self._digits or self._want)
 
     # -- interruption ----------------------------------------------------------------------------
 
@@ -509,45 +554,65 @@ class RealtimeAgent:
             self._send(dialect.RESPONSE_CANCEL)
         if self._response:
             self._silenced.add(self._response)
-        for cut in self._playing.interrupt(now):
-            self._transcript.cut(cut.item.item_id, cut.share)
-            if self._stage is _Stage.READY and cut.received_ms:
+        for cut in self._silence(now):
+            if self._stage is _Stage.READY and cut.item.known and cut.received_ms:
                 self._send(dialect.truncate(cut.item.item_id, cut.item.content_index, cut.heard_ms))
+
+    def _silence(self, now: float) -> list[Cut]:
+        """Stop the sound; gives what was cut off."""
+        cuts = []
+        for cut in self._playing.interrupt(now):
+            if cut.whole:
+                self._transcript.heard(cut.item.item_id)
+            else:
+                self._transcript.cut(cut.item.item_id, cut.share)
+                cuts.append(cut)
+        return cuts
 
     # -- tools -----------------------------------------------------------------------------------
 
-    def _consider_call(self, item: object, response_id: str, now: float) -> None:
-        if not isinstance(item, dict):
-            return
-        if item.get("type") == "mcp_approval_request" and item.get("id") not in self._silenced:
-            return
-        if item.get("type") != "function_call" or item.get("status") not in ("completed", None):
-            return
-        call = ToolCall(str(item.get("call_id", "")), str(item.get("name", "")), str(item.get("arguments") or "{}"))
-        if not self._ledger.start(call, response_id):
-            return
-        if self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION:
-            self._say_goodbye(call, now)
+    def _perform_ledger(self, now: float) -> None:
+        while effects := self._ledger.take():
+            for effect in effects:
+                match effect:
+                    case RunTool(call=call) if self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION:
+                        self._say_goodbye(call, now)
+                    case RunTool():
+                        self._effects.append(effect)
+                    case Deliver():
+                        self._deliver(effect)
+                    case CreateResponse():
+                        self._want = True
+
+    def _deliver(self, effect: Deliver) -> None:
+        item_id = self._ids()
+        if effect.as_text:
+            text = dialect.text_item(item_id, "user", as_text(effect.call, effect.output))
         else:
-            self._effects.append(RunTool(call))
+            output = {"type": "function_call_output", "call_id": effect.call.call_id, "output": effect.output}
+            text = dialect.item_create({"id": item_id} | output)
+        self._say_to_model(text)
+        self._unacknowledged.add(item_id)
 
     def _say_goodbye(self, call: ToolCall, now: float) -> None:
-        self._ledger.finish(call.call_id)
-        item = {"id": self._ids(), "type": "function_call_output", "call_id": call.call_id, "output": '{"status":"ending"}'}
-        self._say_to_model(dialect.item_create(item))
+        self._ledger.returned(call.call_id, '{"status":"ending"}')
         if self._farewell is None:
-            self._farewell = _farewell_of(call.arguments)
+            self._farewell = Farewell.read(call.arguments, now)
             # Nothing the caller says from here on may cut the goodbye short: the model does not hear it.
             self._forwarding = False
             self._deadlines["farewell"] = now + FAREWELL_S
 
     def _settle_farewell(self, now: float) -> None:
-        if not self._farewell_asked:
-            self._farewell_asked = True
-            words = (self._farewell or "").replace('"', "'")
-            instructions = f'Say exactly this to the caller and nothing else: "{words}"'
-            self._ask(dialect.response_create({"instructions": instructions, "tools": [], "tool_choice": "none"}), now)
-        elif self._farewell_response is not None and self._playout.idle and not self._playing.any:
+        assert self._farewell is not None  # the callers looked
+        leaving = self._stage is _Stage.LEAVING
+        if not self._farewell.asked and not leaving:
+            if "ask" not in self._deadlines:
+                self._farewell.asked = True
+                # What was said before the goodbye is heard first; a call ends even when that is very long.
+                heard_from = max(now, self._playing.ends_at)
+                self._deadlines["farewell"] = min(heard_from + FAREWELL_S, self._farewell.began + LONGEST_FAREWELL_S)
+                self._ask(self._farewell.response(), now)
+        elif (leaving or self._farewell.response_id is not None) and self._playout.idle and not self._playing.any:
             self._over(now)
 
     def _over(self, now: float) -> None:
@@ -559,13 +624,15 @@ class RealtimeAgent:
     def _end_digits(self, now: float) -> None:
         digits, self._digits = self._digits, ""
         self._deadlines.pop("digits", None)
+        if self._farewell is not None:
+            return
         if digits:
             item_id = self._ids()
             text = f"DTMF: {digits}"
             self._transcript.say(item_id, Speaker.CALLER, text, now)
             self._say_to_model(dialect.text_item(item_id, "user", text))
             self._unacknowledged.add(item_id)
-            self._want_response(now)
+            self._want = True
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -583,6 +650,10 @@ class RealtimeAgent:
             self._deadlines["progress"] = self._last_frame + PROGRESS_S
             return
         self._replace_or_fail(True, "the model made no progress", now)
+
+    def _on_last_roll_over(self, now: float) -> None:
+        if self._farewell is None:
+            self._roll_over(now)
 
     def _on_roll_over(self, now: float) -> None:
         self._deadlines["last roll-over"] = now + LAST_ROLL_OVER_S
@@ -607,15 +678,6 @@ class RealtimeAgent:
 
     def _wall(self, at: float) -> datetime:
         return self._began_utc + timedelta(seconds=at - self._began)
-
-
-def _farewell_of(arguments: str) -> str:
-    try:
-        values = dialect.read_event(arguments.encode())
-    except msgspec.MsgspecError:
-        return DEFAULT_FAREWELL
-    farewell = values.get("farewell")
-    return farewell.strip() if isinstance(farewell, str) and farewell.strip() else DEFAULT_FAREWELL
 
 
 _Handler = Callable[[RealtimeAgent, Event, float], None]
@@ -647,5 +709,5 @@ _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "digits": RealtimeAgent._end_digits,
     "farewell": RealtimeAgent._over,
     "roll-over": RealtimeAgent._on_roll_over,
-    "last roll-over": RealtimeAgent._roll_over,
+    "last roll-over": RealtimeAgent._on_last_roll_over,
 }

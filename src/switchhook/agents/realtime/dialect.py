@@ -17,7 +17,6 @@ from switchhook.domain.model import Encoding
 Event: TypeAlias = dict[str, Any]
 
 BETA_NAMES = {
-    "response.audio.delta": "response.output_audio.delta",
     "response.audio.done": "response.output_audio.done",
     "response.audio_transcript.delta": "response.output_audio_transcript.delta",
     "response.audio_transcript.done": "response.output_audio_transcript.done",
@@ -25,6 +24,7 @@ BETA_NAMES = {
     "response.text.done": "response.output_text.done",
     "conversation.item.created": "conversation.item.added",
 }
+SOUND_NAMES = ("response.output_audio.delta", "response.audio.delta")
 _FORMATS = {
     "audio/pcmu": Encoding.PCMU,
     "audio/pcma": Encoding.PCMA,
@@ -43,17 +43,25 @@ class Head(msgspec.Struct):
     type: str = ""
 
 
-class AudioDelta(msgspec.Struct):
-    """A piece of the agent's sound."""
+class AudioDelta(msgspec.Struct, tag_field="type", tag="response.output_audio.delta", gc=False):
+    """A piece of the agent's sound; base64 is undone in decoding."""
 
     delta: bytes
-    response_id: str = ""
+    response_id: str | None = ""
     item_id: str = ""
     content_index: int = 0
 
 
+class BetaAudioDelta(AudioDelta, tag="response.audio.delta", gc=False):
+    """The same under its beta name."""
+
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What reading a frame may raise."""
+
+read_audio = msgspec.json.Decoder(AudioDelta | BetaAudioDelta).decode
+"""Read a frame that is expected to be sound, and nothing of it that is not needed; any other frame raises `UNREADABLE`."""
 read_head = msgspec.json.Decoder(Head).decode
-read_audio = msgspec.json.Decoder(AudioDelta).decode
 read_event = msgspec.json.Decoder(dict[str, Any]).decode
 encode = msgspec.json.Encoder().encode
 
@@ -61,8 +69,28 @@ encode = msgspec.json.Encoder().encode
 def encoding_of(value: object) -> Encoding | None:
     """The encoding that a session's format names, GA (`{"type": "audio/pcmu"}`) or beta (`"g711_ulaw"`); None: unknown."""
     if isinstance(value, Mapping):
+        if value.get("type") == "audio/pcm" and value.get("rate", 24_000) != 24_000:
+            return None
         value = value.get("type")
     return _FORMATS.get(value) if isinstance(value, str) else None
+
+
+def text_of(event: object, name: str) -> str:
+    """A field that should be text; empty when it is not."""
+    value = event.get(name) if isinstance(event, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def map_of(event: object, name: str) -> Mapping[str, Any]:
+    """A field that should be an object; empty when it is not."""
+    value = event.get(name) if isinstance(event, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def maps_of(event: object, name: str) -> list[Mapping[str, Any]]:
+    """The objects of a field that should be a list of them."""
+    value = event.get(name) if isinstance(event, Mapping) else None
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def _at(value: object, *path: str) -> object:
@@ -116,7 +144,22 @@ def text_item(item_id: str, role: str, text: str) -> bytes:
 
 def item_create(item: Mapping[str, object]) -> bytes:
     """Add an item to the conversation."""
-    return encode({"type": "conversation.item.create", "item": item})
+    event = {"type": "conversation.item.create", "item": item}
+    try:
+        return encode(event)
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which UTF-8 cannot carry, came with a tool's output: that half is lost, not the output.
+        return encode(_writable(event))
+
+
+def _writable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {key: _writable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_writable(entry) for entry in value]
+    return value
 
 
 def truncate(item_id: str, content_index: int, heard_ms: int) -> bytes:
@@ -131,9 +174,9 @@ def truncate(item_id: str, content_index: int, heard_ms: int) -> bytes:
     )
 
 
-def response_create(response: Mapping[str, object] | None = None) -> bytes:
-    """Ask for a response."""
-    return encode({"type": "response.create", **({"response": response} if response else {})})
+def response_create(event_id: str, response: Mapping[str, object] | None = None) -> bytes:
+    """Ask for a response; the model names `event_id` when it refuses."""
+    return encode({"type": "response.create", "event_id": event_id, **({"response": response} if response else {})})
 
 
 RESPONSE_CANCEL = b'{"type":"response.cancel"}'

@@ -1,69 +1,141 @@
-"""The tool ledger: every function call runs once, is answered once, and is followed by one response.
+"""The tool ledger: which calls the model made, which run, which were answered. Speech may be cancelled; the ledger never is.
 
 Rules:
-1. A call is known by the model's call id. It is started when first seen, whatever happens to its response afterwards.
-2. Its output is handed over exactly once.
-3. The calls of one response are a group: the model is asked to go on when all of the group are answered.
-4. When the model's session is replaced, calls under way belong to a conversation that is gone: their outputs are told as text.
+1. A call runs exactly once, when the model has finished writing it; what becomes of the response that held it does not matter.
+2. Each call is answered exactly once, whatever the runner gives back and however often.
+3. A new response is due when the response that held the calls is done and all its calls are answered.
+4. A call outlives its model session: its answer is then given as text, because the new session does not know the call.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
+from switchhook.agents.conversation import RunTool
+from switchhook.agents.realtime.dialect import text_of
 from switchhook.domain.model import ToolCall
 
+MAX_RUNNING = 32
+MAX_CALLS = 4096
+"""Beyond these, a call is answered with an error at once; a call that loops must not exhaust the server."""
+_REMEMBERED = 24
+_REMEMBERED_CHARS = 4096
+_REFUSAL = '{"error":"Too many tools are running."}'
 
-@dataclass(slots=True)
-class _Group:
-    running: set[str] = field(default_factory=set)
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Give a tool's output to the model."""
+
+    call: ToolCall
+    output: str
+    as_text: bool
+    """The session that made the call is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResponse:
+    """All calls of a response are answered: let the model go on."""
+
+
+LedgerEffect: TypeAlias = RunTool | Deliver | CreateResponse
+
+
+class _Batch:
+    """The calls of one response."""
+
+    __slots__ = ("done", "unanswered")
+
+    def __init__(self) -> None:
+        self.unanswered: set[str] = set()
+        self.done = False
 
 
 class ToolLedger:
-    """Started, finished, delivered."""
+    """Inputs are the model's finished items and the runner's results; `take` gives what is to be done."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, _Group] = {}
-        self._group_of: dict[str, str] = {}
-        self._names: dict[str, str] = {}
-        self._orphans: set[str] = set()
+        self._effects: list[LedgerEffect] = []
+        self._running: dict[str, tuple[ToolCall, _Batch]] = {}
+        self._seen: set[str] = set()
+        self._batches: dict[str, _Batch] = {}
+        self._foreign: set[str] = set()
+        self._answers: list[tuple[ToolCall, str]] = []
 
     @property
-    def running(self) -> bool:
-        """Whether any tool is under way."""
-        return any(group.running for group in self._groups.values())
+    def idle(self) -> bool:
+        """No tool runs."""
+        return not self._running
 
-    def start(self, call: ToolCall, response_id: str) -> bool:
-        """A function call was seen; True when it must run now, False when it was started before."""
-        if call.call_id in self._group_of:
-            return False
-        self._group_of[call.call_id] = response_id
-        self._names[call.call_id] = call.name
-        self._groups.setdefault(response_id, _Group()).running.add(call.call_id)
-        return True
+    def take(self) -> list[LedgerEffect]:
+        """Effects so far."""
+        effects, self._effects = self._effects, []
+        return effects
 
-    def finish(self, call_id: str) -> bool:
-        """An output came; True when it must be handed over, False when that was done before or the call is unknown."""
-        group = self._groups.get(self._group_of.get(call_id, ""))
-        if group is None or call_id not in group.running:
-            return False
-        group.running.discard(call_id)
-        return True
+    def item_done(self, response_id: str, item: Mapping[str, Any], response_completed: bool = False) -> None:
+        """The model finished an item. A call without a status counts only when its whole response was completed."""
+        if item.get("type") != "function_call":
+            return
+        status = item.get("status")
+        if status != "completed" and not (status is None and response_completed):
+            return
+        call_id = text_of(item, "call_id") or text_of(item, "id")
+        if not call_id or call_id in self._seen:
+            return
+        call = ToolCall(call_id, text_of(item, "name"), text_of(item, "arguments"))
+        batch = self._batches.setdefault(response_id, _Batch())
+        batch.unanswered.add(call_id)
+        self._running[call_id] = (call, batch)
+        self._seen.add(call_id)
+        if len(self._seen) > MAX_CALLS or len(self._running) > MAX_RUNNING:
+            self.returned(call_id, _REFUSAL)
+            return
+        self._effects.append(RunTool(call))
 
-    def group_complete(self, call_id: str) -> bool:
-        """Whether all calls of this call's response are answered."""
-        group = self._groups.get(self._group_of.get(call_id, ""))
-        return group is not None and not group.running
+    def response_done(self, response_id: str, items: Sequence[Mapping[str, Any]], completed: bool) -> None:
+        """A response is over; calls among its items that were not seen yet run too."""
+        for item in items:
+            self.item_done(response_id, item, completed)
+        batch = self._batches.pop(response_id, None)
+        if batch is not None:
+            batch.done = True
+            self._go_on_if_answered(batch)
 
-    def orphan_all(self) -> None:
-        """The model's session is gone."""
-        for group in self._groups.values():
-            self._orphans |= group.running
+    def returned(self, call_id: str, output: str) -> None:
+        """A tool gave its output."""
+        call, batch = self._running.pop(call_id, (None, None))
+        if call is None or batch is None:
+            return
+        self._effects.append(Deliver(call, output, call_id in self._foreign))
+        self._foreign.discard(call_id)
+        self._answers = [*self._answers[1 - _REMEMBERED :], (call, output)]
+        batch.unanswered.discard(call_id)
+        self._go_on_if_answered(batch)
 
-    def is_orphan(self, call_id: str) -> bool:
-        """Whether the conversation that asked for this call is gone."""
-        return call_id in self._orphans
+    def renewed(self) -> bool:
+        """The model session is gone, and with it the responses it was making. True: an answer of a tool was not yet spoken of."""
+        self._foreign |= self._running.keys()
+        owed = any(not batch.unanswered for batch in self._batches.values())
+        for batch in self._batches.values():
+            batch.done = True
+        self._batches.clear()
+        return owed
 
-    def name(self, call_id: str) -> str:
-        """The tool's name."""
-        return self._names.get(call_id, "")
+    def recital(self) -> list[str]:
+        """What the tools gave so far, as texts for a new session, which knows none of it."""
+        return [as_text(call, _short(output)) for call, output in self._answers]
+
+    def _go_on_if_answered(self, batch: _Batch) -> None:
+        if batch.done and not batch.unanswered:
+            self._effects.append(CreateResponse())
+
+
+def as_text(call: ToolCall, output: str) -> str:
+    """A result for a session that did not make the call."""
+    return f"[Result of the tool {call.name}, called with {_short(call.arguments) or '{}'}] {output}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _REMEMBERED_CHARS else f"{text[:_REMEMBERED_CHARS]}…"

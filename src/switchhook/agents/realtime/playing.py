@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from switchhook.domain.model import Encoding
 from switchhook.domain.ports import Playout
 from switchhook.media.playout import PlayoutOverflow
-from switchhook.media.transcode import transcoder
+from switchhook.media.transcode import Transcoder, transcoder
 
 
 @dataclass(slots=True)
@@ -21,15 +20,19 @@ class Item:
     received_bytes: int = 0
     """Of the model's sound."""
     done: bool = False
+    known: bool = True
+    """The model's session that made it is still there, and may be told what was heard."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """An item that the caller cut off."""
+    """How far an item came before the silence."""
 
     item: Item
     heard_ms: int
     received_ms: int
+    whole: bool = False
+    """It had been heard to its end."""
 
     @property
     def share(self) -> float:
@@ -45,7 +48,10 @@ class Playing:
         self._line = line
         self._items: dict[str, Item] = {}
         self._model = line
-        self._transcode: Callable[[bytes], bytes] | None = None
+        self._transcode: Transcoder | None = None
+        self._line_bytes_per_s = line.bytes_per_ms * 1000
+        self.ends_at = 0.0
+        """When all that was queued will have been heard, if the line takes it."""
 
     def speak_as(self, model: Encoding) -> None:
         """The model's sound has this encoding."""
@@ -57,20 +63,30 @@ class Playing:
         """Whether some item's sound is not yet heard to its end."""
         return bool(self._items)
 
-    def play(self, item_id: str, content_index: int, response_id: str, sound: bytes, now: float) -> bool:
-        """Queue sound; True when it is the item's first."""
+    def play(self, item_id: str, content_index: int, response_id: str, sound: bytes, now: float) -> float | None:
+        """Queue sound; for the first of an item, tells when it will begin to be heard."""
         key = item_id if not content_index else f"{item_id}/{content_index}"
         item = self._items.get(key)
-        first = item is None
+        begins = None
+        if self.ends_at < now:
+            self.ends_at = now
         if item is None:
             item = self._items[key] = Item(item_id, content_index, response_id)
-        transcode = self._transcode
+            begins = self.ends_at
+        payload = sound if self._transcode is None else self._transcode(sound)
         try:
-            self._playout.enqueue(key, sound if transcode is None else transcode(sound), now)
+            self._playout.enqueue(key, payload, now)
         except PlayoutOverflow:
-            return first  # more than the playout ever holds: what is beyond it is not heard, and not counted as received
+            return begins  # more than the playout ever holds: what is beyond it is not heard, and not counted as received
         item.received_bytes += len(sound)
-        return first
+        self.ends_at += len(payload) / self._line_bytes_per_s
+        return begins
+
+    def session_gone(self, now: float) -> None:
+        """What is queued plays on; nothing more will come, and nobody wants to be told of it."""
+        self.finish(now)
+        for item in self._items.values():
+            item.known = False
 
     def finish(self, now: float, response_id: str | None = None, item_id: str | None = None) -> None:
         """No more sound will come for these items (None: any)."""
@@ -85,7 +101,7 @@ class Playing:
         return [self._items.pop(key) for key in heard]
 
     def interrupt(self, now: float) -> list[Cut]:
-        """Silence the agent; tells what was heard of each item that was not heard to its end."""
+        """Silence the agent; tells of each item that was playing what was heard."""
         cuts = []
         for heard in self._playout.interrupt(now):
             item = self._items.pop(heard.key, None)
@@ -94,8 +110,9 @@ class Playing:
                 cuts.append(Cut(item, min(heard.heard_ms, received_ms), received_ms))
         for item in self._items.values():
             received_ms = item.received_bytes // self._model.bytes_per_ms
-            cuts.append(Cut(item, received_ms, received_ms))
+            cuts.append(Cut(item, received_ms, received_ms, whole=item.done))
         self._items.clear()
+        self.ends_at = now
         if self._transcode is not None:
-            self._transcode = transcoder(self._model, self._line)
+            self._transcode.reset()
         return cuts

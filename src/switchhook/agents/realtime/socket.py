@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
 import socket
 import ssl
 from collections import deque
@@ -20,8 +22,22 @@ HANDSHAKE_S = 5.0
 PING_IDLE_S = 10.0
 PING_REPLY_S = 10.0
 MOST_FRAME_BYTES = 16 << 20
-LATE_FRAMES = 100
-"""Frames of the caller's sound (two seconds) that wait while the socket is choked; past that the oldest is dropped."""
+LATE_S = 2.0
+"""How long the caller's sound waits while the socket is choked; what is older is dropped, because a model must not lag."""
+CHOKE_BYTES = 32 << 10
+"""Unsent bytes at which the socket counts as choked: three seconds of G.711."""
+SEND_BUFFER_BYTES = 64 << 10
+EARLY_FRAMES = 100
+LINGER_S = 2.0
+"""How long a link that was left may take to say goodbye; a dead peer would keep it for minutes."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# The handshake's own; a customer's copy of them would break it.
+_OUR_HEADERS = frozenset(
+    {"host", "connection", "upgrade", "content-length", "transfer-encoding"}
+    | {f"sec-websocket-{name}" for name in ("key", "version", "extensions", "accept")}
+)
 
 _log = logging.getLogger(__name__)
 _picows_log = logging.getLogger("picows.model")
@@ -93,6 +109,7 @@ class ModelSocket:
 
     def open(self, url: str, headers: Mapping[str, str]) -> None:
         """Connect in the background; `on_open` or `on_lost` follows."""
+        self.close()
         # The link owns this task and `close` cancels it: the call's task group must not wait for a slow handshake.
         self._connecting = self._loop.create_task(self._connect(url, headers))
 
@@ -126,20 +143,27 @@ class ModelSocket:
         else:
             self._wire = wire
             self._connecting = None
-            wire.owner = self
             self._on_open()
+            if self._wire is wire:
+                wire.hand_over(self)
 
     async def _handshake(self, url: str, headers: Mapping[str, str]) -> _Wire:
+        usable = _usable(headers)
+        plugs: list[socket.socket] = []
         async with asyncio.timeout(HANDSHAKE_S):
             target = await self._connector.pin(url)
-            plug = await self._plug(target)
+
+            async def plug(parsed: object) -> socket.socket:
+                plugs.append(await self._plug(target))
+                return plugs[0]
+
             try:
                 _, wire = await picows.ws_connect(
                     _Wire,
                     url,
-                    ssl_context=self._tls() if url.lower().startswith(("wss:", "https:")) else None,
-                    socket_factory=lambda parsed: plug,
-                    extra_headers=headers,
+                    ssl_context=self._tls() if url.lower().startswith("wss:") else None,
+                    socket_factory=plug,
+                    extra_headers=usable,
                     websocket_handshake_timeout=HANDSHAKE_S,
                     max_redirects=0,
                     max_frame_size=MOST_FRAME_BYTES,
@@ -149,7 +173,11 @@ class ModelSocket:
                     logger_name=_picows_log,
                 )
             except BaseException:
-                plug.close()
+                # The transport owns the socket by now, and may be waiting for an answer that takes long: it sees the end and
+                # closes. To close the descriptor under it would let it act on a descriptor that is somebody else's next.
+                for owned in plugs:
+                    with contextlib.suppress(OSError):
+                        owned.shutdown(socket.SHUT_RDWR)
                 raise
         assert isinstance(wire, _Wire)
         return wire
@@ -163,6 +191,7 @@ class ModelSocket:
             plug.setblocking(False)
             try:
                 plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                plug.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
                 await self._loop.sock_connect(plug, (address, target.port))
             except OSError as error:
                 plug.close()
@@ -190,6 +219,14 @@ class ModelSocket:
         self._on_lost(loss)
 
 
+def _usable(headers: Mapping[str, str]) -> dict[str, str]:
+    """The customer's headers without the handshake's own. Raises ValueError for a character that would end a header early."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise ValueError("a header's name or value has a character that HTTP does not allow (RFC 9110 §5)")
+    return {name: value for name, value in headers.items() if name.lower() not in _OUR_HEADERS}
+
+
 class _Wire(picows.WSListener):
     """One connection's protocol side."""
 
@@ -200,7 +237,10 @@ class _Wire(picows.WSListener):
         self._size = 0
         self._early: list[bytes] = []
         self._choked = False
-        self._late: deque[bytes] = deque(maxlen=LATE_FRAMES)
+        self._late: deque[tuple[float, bytes]] = deque()
+        self.dropped = 0
+        """Frames of the caller's sound that came too late to be sent."""
+        self._loop = asyncio.get_running_loop()
         self._detail = "the connection was closed"
 
     def send(self, text: bytes) -> None:
@@ -208,7 +248,7 @@ class _Wire(picows.WSListener):
         if transport is None:
             return
         if self._choked and text.startswith(APPEND_HEAD):
-            self._late.append(text)
+            self._wait(text)
             return
         try:
             transport.send(picows.WSMsgType.TEXT, text)
@@ -216,15 +256,38 @@ class _Wire(picows.WSListener):
             self._detail = f"sending failed: {type(error).__name__}"
             transport.disconnect()
 
+    def hand_over(self, owner: ModelSocket) -> None:
+        """The handshake is over: what came before is told, and from here on everything at once."""
+        self.owner = owner
+        early, self._early = self._early, []
+        for data in early:
+            owner.received(self, data)
+        if self._transport is None:
+            owner.disconnected(self, self._detail)
+
+    def _wait(self, text: bytes) -> None:
+        now = self._loop.time()
+        self._late.append((now, text))
+        while self._late and self._late[0][0] < now - LATE_S:
+            self._late.popleft()
+            self.dropped += 1
+
     def leave(self) -> None:
         self.owner = None
         transport, self._transport = self._transport, None
         if transport is not None:
-            transport.send_close(picows.WSCloseCode.OK)
-            transport.disconnect()
+            self._part(transport)
+
+    def _part(self, transport: picows.WSTransport) -> None:
+        if self.dropped:
+            _log.warning("the model's socket was too slow for the caller's sound", extra={"frames_dropped": self.dropped})
+        transport.send_close(picows.WSCloseCode.OK)
+        transport.disconnect()
+        self._loop.call_later(LINGER_S, transport.disconnect, False)
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=CHOKE_BYTES)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type
@@ -234,8 +297,7 @@ class _Wire(picows.WSListener):
             self._collect(frame)
         elif kind == picows.WSMsgType.CLOSE:
             self._detail = f"the model closed the connection with code {frame.get_close_code().value}"
-            transport.send_close(picows.WSCloseCode.OK)
-            transport.disconnect()
+            self._part(transport)
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._transport = None
@@ -248,7 +310,7 @@ class _Wire(picows.WSListener):
     def resume_writing(self) -> None:
         self._choked = False
         while self._late and not self._choked:
-            self.send(self._late.popleft())
+            self.send(self._late.popleft()[1])
 
     def _collect(self, frame: picows.WSFrame) -> None:
         if frame.msg_type == picows.WSMsgType.TEXT:
@@ -268,10 +330,7 @@ class _Wire(picows.WSListener):
 
     def _deliver(self, data: bytes) -> None:
         if self.owner is not None:
-            for early in self._early:
-                self.owner.received(self, early)
-            self._early.clear()
             self.owner.received(self, data)
-        elif len(self._early) < LATE_FRAMES:
-            # Frames that came with the handshake's answer, before the link was handed over.
+        elif len(self._early) < EARLY_FRAMES:
+            # It came with the handshake's answer, before the link was handed over.
             self._early.append(data)

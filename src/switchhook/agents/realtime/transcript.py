@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from datetime import datetime
 from switchhook.domain.model import Speaker, Utterance
 
 HOLD_S = 3.0
+REMEMBERED_LINES = 400
 
 
 @dataclass(slots=True)
@@ -58,13 +60,17 @@ class Transcript:
         self._sequence: list[str] = []
         self._next_order = 0
         self._held_since: float | None = None
-        self.told: list[tuple[Speaker, str]] = []
-        """Speaker and text of every line so far, for a model session that takes over."""
+        self._told: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED_LINES)
 
     @property
     def deadline(self) -> float | None:
         """When a held line is released although an earlier one is still missing."""
         return None if self._held_since is None else self._held_since + HOLD_S
+
+    def so_far(self) -> list[tuple[Speaker, str]]:
+        """Speaker and text, for a model session that takes over: the last lines told, and those under way as far as they came."""
+        under_way = [(line.speaker, line.text.strip()) for line in map(self._lines.__getitem__, self._sequence) if not line.void]
+        return [*self._told, *((speaker, text) for speaker, text in under_way if text)]
 
     def place(self, item_id: str, previous_item_id: str | None, speaker: Speaker, now: float) -> None:
         """An item exists; it stands behind `previous_item_id` when that is known."""
@@ -130,9 +136,10 @@ class Transcript:
             if line.void or (all_of_them and not line.final):
                 self._forget(item_id, line)
             elif not line.final:
-                waiting = True
+                # A line that was waited for in vain has its place and holds nobody up again.
                 if patience and line.order is None:
                     line.order = self._take_order()
+                waiting = waiting or line.order is None
             elif waiting and not patience and line.order is None:
                 blocked_final = True
             else:
@@ -150,7 +157,7 @@ class Transcript:
         self._forget(item_id, line)
         if not text:
             return []
-        self.told.append((line.speaker, text))
+        self._told.append((line.speaker, text))
         return [Utterance(line.speaker, text, order, self._wall(line.at), interrupted=share < 1.0)]
 
     def _take_order(self) -> int:

@@ -44,6 +44,8 @@ class Usage:
 
     def add_transcription(self, usage: object) -> None:
         """Of a transcription of the caller."""
-        for name, path in {"transcription_tokens": ("total_tokens",), "transcription_seconds": ("seconds",)}.items():
-            if count := _count(usage, *path):
-                self._sums[name] += count
+        if count := _count(usage, "total_tokens"):
+            self._sums["transcription_tokens"] += count
+        seconds = usage.get("seconds") if isinstance(usage, Mapping) else None
+        if isinstance(seconds, int | float) and 0 < seconds < 86_400:
+            self._sums["transcription_ms"] += round(seconds * 1000)

@@ -34,6 +34,10 @@ _DEFAULT_MODEL = "embedded"
 class Ear(Protocol):
     """Understands an utterance against a grammar."""
 
+    @property
+    def missing(self) -> str | None:
+        """Why nothing can be understood, with the cure; None when all is there."""
+
     async def recognize(self, payload: bytes, encoding: Encoding, grammar: Grammar) -> Recognition:
         """The text is empty when nothing of the grammar was said. Raises GrammarInvalid."""
 
@@ -82,6 +86,8 @@ class RealtimeDoor:
         if account is None:
             challenge = {"WWW-Authenticate": "Bearer"}
             return refusal(HTTPStatus.UNAUTHORIZED, "Send an account's token: `Authorization: Bearer <token>`.", challenge)
+        if self.engine.ear.missing is not None:
+            return refusal(HTTPStatus.SERVICE_UNAVAILABLE, f"This server cannot run sessions: {self.engine.ear.missing}.")
         if len(self._connections) >= self._max_sessions:
             return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "All sessions are in use.", {"Retry-After": "5"})
         query = parse_qs(request.path.partition(b"?")[2].decode("latin-1"))

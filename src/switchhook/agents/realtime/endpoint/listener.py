@@ -1,4 +1,4 @@
-"""The media listener: one WebSocket server for every media socket, sorted by path. Compiled (picows); no HTTP but the handshake."""
+"""The media listener: one WebSocket server (compiled: picows) for every media socket, sorted by path."""
 
 from __future__ import annotations
 
