@@ -123,10 +123,23 @@ class House:
 
         await eventually(find, "no pending end webhook", 60)
 
+    async def record_of(self, caller: str) -> tuple[str, str]:
+        """Wait for the end of a caller's record: (outcome, reason)."""
+        query = "SELECT outcome, reason FROM calls WHERE caller = ? AND ended_at IS NOT NULL"
+
+        async def find() -> tuple[str, str] | None:
+            found = self._asked(query, caller)
+            assert len(found) < 2
+            return (str(found[0][0]), str(found[0][1])) if found else None
+
+        return await eventually(find, f"a finished record of {caller}")
+
     def _undelivered(self) -> int:
+        return len(self._asked("SELECT 1 FROM outbox WHERE state != 'delivered'"))
+
+    def _asked(self, query: str, *values: str) -> list[tuple[object, ...]]:
         with contextlib.closing(sqlite3.connect(self.server.data_dir / "switchhook.db")) as database:
-            [count] = database.execute("SELECT count(*) FROM outbox WHERE state != 'delivered'").fetchone()
-        return int(count)
+            return database.execute(query, values).fetchall()
 
     @asynccontextmanager
     async def talk(self, model: Model, caller: str = "", number: str = NUMBER, **phone: Any) -> AsyncIterator[Talk]:

@@ -13,8 +13,6 @@ from aiohttp import WSMsgType, web
 from tests.peers.model import Event, ModelSession
 from tests.server.waiting import DEADLINE_S, Watched
 
-__all__ = ["Event", "LiveSession", "Model"]
-
 
 class LiveSession(ModelSession, Watched):
     """One connection. `audio` is what came of the caller's sound so far."""

@@ -16,12 +16,14 @@ from tests.server.waiting import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def _refused(house: House) -> CallRefusedError:
-    """Dial once more, in vain."""
-    async with Phone(user=house.new_caller()) as phone:
+async def _refused(house: House, reason: str) -> CallRefusedError:
+    """Dial once more, in vain; the attempt is on record."""
+    caller = house.new_caller()
+    async with Phone(user=caller) as phone:
         call = await phone.dial(house.uri())
         with pytest.raises(CallRefusedError) as refused:
             await call.answered()
+    assert await house.record_of(caller) == ("client-error", reason)
     return refused.value
 
 
@@ -44,7 +46,7 @@ async def test_beyond_capacity_and_through_the_drain(tmp_path: Path) -> None:
         async with house.talk(model) as first:
             async with house.talk(model) as second:
                 for _ in range(3):
-                    refusal = await _refused(house)
+                    refusal = await _refused(house, "over-capacity")
                     assert refusal.status == 503
                     assert int(refusal.response.get("retry-after")) > 0
                 assert len(house.backend.of("/callstart")) == 2
@@ -53,7 +55,7 @@ async def test_beyond_capacity_and_through_the_drain(tmp_path: Path) -> None:
             await house.end_of(second.guid)
             stopping = asyncio.ensure_future(house.server.stop())
             await eventually(lambda: _not_ready(house), "/readyz says that the server drains")
-            assert (await _refused(house)).status == 503
+            assert (await _refused(house, "server-draining")).status == 503
             await _goes_on(first, 3)
             assert not stopping.done()
             await first.call.hang_up()

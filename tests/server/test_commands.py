@@ -106,7 +106,7 @@ async def test_check_and_the_test_button(house: House) -> None:
     assert "Traceback" not in told
 
 
-async def test_check_names_the_parts(house: House, tmp_path: Path) -> None:
+async def test_check_names_the_parts(house: House) -> None:
     """Beside a running server its ports are taken, which is told and is no crash."""
     _, told = await house.server.run("check")
     assert "Traceback" not in told

@@ -31,8 +31,10 @@ def _voiced_ms(call: Call) -> int:
 
 
 async def test_an_unknown_number_is_404(house: House) -> None:
-    async with Phone() as phone:
+    caller = house.new_caller()
+    async with Phone(user=caller) as phone:
         assert (await _refusal(phone, house.uri("+17205559999"))).status == 404
+    assert await house.record_of(caller) == ("client-error", "unknown-number")
     assert not house.backend.requests
 
 
@@ -56,6 +58,7 @@ async def test_a_failed_call_start_is_480_and_told(house: House) -> None:
         assert (await _refusal(phone, house.uri())).status == 480
     end = await house.end_of((await house.start_of(caller))["sessionGuid"])
     assert (end["status"], end["callConnected"], end["transcription"]) == (1, None, None)
+    assert await house.record_of(caller) == ("upstream-error", "call-start-http-error")
     assert "500" in end["errorMessage"]
 
 
@@ -179,6 +182,7 @@ async def test_a_caller_who_gives_up_before_the_answer(house: House) -> None:
         house.backend.start_gate.set()
         end = await house.end_of(guid)
         assert (end["status"], end["callConnected"]) == (0, None)
+        assert await house.record_of(caller) == ("success", "caller-cancelled")
         assert model.handshakes == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,18 @@ async def test_a_customer_who_fails_gets_the_same_bytes_again(tmp_path: Path) ->
         assert first == second
         [late] = house.ends_of(down.guid)
         assert late["status"] == 0
+
+
+async def test_a_spool_that_no_encoder_takes_stops_nobody(tmp_path: Path) -> None:
+    """It is kept and logged; the server starts and makes the next recording."""
+    spool = tmp_path / "data" / "recordings" / "spool" / "left-behind"
+    spool.mkdir(parents=True)
+    header = {"call_id": "left-behind", "account": "acme", "encoding": "audio/pcmu", "format": "unheard-of"}
+    (spool / "header.json").write_text(json.dumps(header | {"started_at": "2026-03-12T10:42:15+00:00"}))
+    (spool / "audio").write_bytes(b"\xff" * 16_000)
+    async with open_house(tmp_path) as house, Model() as model:
+        house.answer_with(model, recordCall=True, recordCallFormat="wav")
+        await house.recording(await _short_call(house, model), "wav")
+        assert spool.exists()
+        assert await house.server.stop() == 0
+    assert "left-behind" in house.server.log.read_text()

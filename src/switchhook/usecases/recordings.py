@@ -55,6 +55,10 @@ class RecordingDesk:
             log.error("recording could not be made", extra={"call": call_id, "error": str(error)})
             await self._shelf.put(_record(header, None, RecordingState.FAILED))
             return
+        except Exception:  # the edge of the recording's work: one that an encoder fails on must not stop the server
+            log.exception("recording could not be made", extra={"call": call_id})
+            await self._shelf.put(_record(header, None, RecordingState.FAILED))
+            return
         await self._shelf.put(_record(header, made, path=Path(self._files.name) / made.name))
         shutil.rmtree(folder)
         log.info("recording made", extra={"call": call_id, "bytes": made.size_bytes, "salvaged": made.salvaged})

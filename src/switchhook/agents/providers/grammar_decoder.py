@@ -33,7 +33,7 @@ _LEAST_SCORE = 1e-300
 _GRAMMARS_KEPT = 16
 _PHONE_WEIGHT = 3.0
 """Language weight of the phone loop."""
-_LEAST_LIKELIHOOD = -10.0
+_LEAST_LIKELIHOOD = -8.0
 _FULL_FRAMES = 100
 _SHORTNESS_ALLOWANCE = 0.6
 """Allowed more for each frame that the speech is shorter than a second."""

@@ -38,6 +38,9 @@ class Ear(Protocol):
     def missing(self) -> str | None:
         """Why nothing can be understood, with the cure; None when all is there."""
 
+    async def warm_up(self) -> None:
+        """Load what recognition needs."""
+
     async def recognize(self, payload: bytes, encoding: Encoding, grammar: Grammar) -> Recognition:
         """The text is empty when nothing of the grammar was said. Raises GrammarInvalid."""
 
@@ -64,6 +67,7 @@ class RealtimeDoor:
         self._max_sessions = max_sessions
         self._connections: set[Connection] = set()
         self._tasks = asyncio.TaskGroup()
+        self._warm = False
 
     async def __aenter__(self) -> RealtimeDoor:
         await self._tasks.__aenter__()
@@ -95,6 +99,16 @@ class RealtimeDoor:
         self._connections.add(connection)
         self._tasks.create_task(connection.run())
         return connection
+
+    async def warm_up(self) -> None:
+        """While the first caller hears the first words: load what is needed to understand the answer."""
+        if self._warm:
+            return
+        self._warm = True
+        try:
+            await self.engine.ear.warm_up()
+        except Exception:  # noqa: BLE001  # the task's edge: the first recognition will meet the same and tell
+            _log.exception("the recogniser does not start")
 
     def gone(self, connection: Connection) -> None:
         """A connection is over."""
@@ -252,6 +266,7 @@ class Connection(WSListener):
         if self._live is not None:
             session, driver = self._live
             driver.feed(lambda now: session.synthesized(job.job, sound, now))
+        await self._door.warm_up()
 
 
 class _Over(Exception):

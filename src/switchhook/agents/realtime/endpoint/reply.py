@@ -132,6 +132,8 @@ class Reply:
         self._conversation = conversation
         self._conversation_id = conversation_id if options.in_conversation else None
         self._output: list[Json] = []
+        self._previous: dict[str, str | None] = {}
+        """Item of this response → the item before it in the conversation."""
         self._speech: _Speech | None = None
         sender.event("response.created", response=self._view("in_progress", None))
 
@@ -247,13 +249,13 @@ class Reply:
         self._sender.event("response.output_item.added", response_id=self.id, output_index=len(self._output), item=shown)
         self._output.append(shown)
         if self.options.in_conversation:
-            previous = self._conversation.add(item)
+            previous = self._previous[item.id] = self._conversation.add(item)
             self._sender.event("conversation.item.added", previous_item_id=previous, item=shown)
         return item
 
     def _item_done(self, item: Item, index: int) -> None:
         if self.options.in_conversation:
-            self._sender.event("conversation.item.done", item=item.shown, previous_item_id=None)
+            self._sender.event("conversation.item.done", item=item.shown, previous_item_id=self._previous[item.id])
         self._sender.event("response.output_item.done", response_id=self.id, output_index=index, item=item.shown)
 
     def _finish(self, status: str, details: Json) -> None:
