@@ -38,6 +38,7 @@ from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Nu
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import Playout
+from switchhook.domain.records import OutboxCounts
 from switchhook.egress import Egress
 from switchhook.media.recording.recorder import SpoolRecorders
 from switchhook.media.workers import Workers
@@ -62,6 +63,7 @@ log = logging.getLogger(__name__)
 
 DELIVERIES_GRACE_S = 10.0
 """How long a stopping server waits for the replies to end webhooks under way."""
+COUNT_EVERY_S = 15.0
 REACH_S = 5.0
 """How long `switchhook check` waits for a webhook's host."""
 RECORDINGS_GRACE_S = 30.0
@@ -128,13 +130,15 @@ class Server:
         self.store, box = open_store(settings)
         self.egress = Egress(settings.egress_allow, self.clock)
         self.workers = Workers(settings.workers)
+        # Encoding a long recording must not hold up a spoken word: it has a process of its own.
+        self.encoders = Workers(1)
         self.voice = LocalVoice(self.workers)
         self.tokens = TokenVerifier(self.store.directory, self.clock)
         self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.egress, self.clock)
         self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
         folder = settings.data_dir / "recordings"
-        self.recordings = RecordingDesk(folder, box, self.store.recordings, self.workers.run)
-        self.recorders = SpoolRecorders(self.recordings.spools, box, self.clock, self.workers.run, self._spawn, self._on_sealed)
+        self.recordings = RecordingDesk(folder, box, self.store.recordings, self.encoders.run)
+        self.recorders = SpoolRecorders(self.recordings.spools, box, self.clock, self.encoders.run, self._spawn, self._on_sealed)
         self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
         self.pacer = Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
@@ -152,6 +156,7 @@ class Server:
         self._making: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
         self._delivering: asyncio.Task[None] | None = None
+        self._undelivered = OutboxCounts()
 
     async def run(self, apply_file: Path | None, announce: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT, then drain."""
@@ -185,6 +190,7 @@ class Server:
         self._delivering = self._serve(self.delivery.run())
         self._serve(self.book.run())
         self._serve(DirectoryWatch(self.store.directory, self._take_directory).run())
+        self._serve(self._count_undelivered())
         ready = asyncio.Event()
         self._serve(self.switchboard.run(ready))
         await ready.wait()
@@ -204,6 +210,14 @@ class Server:
     def _account_of(self, token: str) -> str | None:
         return self._accounts.get(token_digest(token))
 
+    async def _count_undelivered(self) -> None:
+        while True:
+            try:
+                self._undelivered = await self.store.outbox.counts()
+            except SwitchhookError:
+                log.warning("the outbox could not be counted; the figures of before stay")
+            await asyncio.sleep(COUNT_EVERY_S)
+
     async def _salvage(self) -> None:
         count = await self.recordings.salvage()
         if count:
@@ -221,9 +235,7 @@ class Server:
         await self.media.stop()
         await self.http.stop()
         self.recorders.writer.close()
-        await asyncio.sleep(0)  # sealed spools are told through the loop
-        if self._making:
-            await asyncio.wait(set(self._making), timeout=RECORDINGS_GRACE_S)
+        await self._finish_recordings()
         if self._delivering is not None:
             self.delivery.stop()
             await asyncio.wait([self._delivering], timeout=DELIVERIES_GRACE_S)
@@ -232,7 +244,16 @@ class Server:
         await asyncio.gather(*self._making, *self._services, return_exceptions=True)
         await self.egress.close()
         await self.workers.close()
+        await self.encoders.close()
         self.pacer.close()
+
+    async def _finish_recordings(self) -> None:
+        """Sealed spools are told through the loop, and a job may start another one: wait until none is left, or for so long."""
+        end = self.clock.now() + RECORDINGS_GRACE_S
+        await asyncio.sleep(0)
+        while self._making and (left := end - self.clock.now()) > 0:
+            await asyncio.wait(set(self._making), timeout=left)
+            await asyncio.sleep(0)
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -275,6 +296,8 @@ class Server:
             yield Sample(f"switchhook_calls_{name}", f"Calls {name}", count, "counter")
         yield Sample("switchhook_rtp_ports_leased", "RTP port pairs in use", self.ports.leased)
         yield Sample("switchhook_realtime_sessions", "Sessions at our Realtime endpoint", self.realtime.sessions)
+        yield Sample("switchhook_outbox_pending", "End webhooks that wait to be sent", self._undelivered.pending)
+        yield Sample("switchhook_outbox_parked", "End webhooks that were given up on", self._undelivered.parked)
         yield Sample("switchhook_deliveries_under_way", "End webhooks being sent", self.delivery.under_way)
         yield Sample("switchhook_recordings_making", "Recording files being made", len(self._making))
         yield Sample("switchhook_rtp_frames_skipped", "Frames skipped by a late loop", self.pacer.skipped_frames, "counter")
@@ -302,12 +325,20 @@ class Server:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """A task on recordings, which a stopping server waits for."""
         assert self._tasks is not None
-        task = self._tasks.create_task(work)
+        task = self._tasks.create_task(_guarded(work))
         self._making.add(task)
         task.add_done_callback(self._making.discard)
 
     def _on_sealed(self, call_id: CallId) -> None:
         self._loop.call_soon_threadsafe(lambda: self._spawn(self.recordings.make(call_id)))
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    """A recording that goes wrong costs that recording; its spool stays for the next start."""
+    try:
+        await work
+    except Exception:
+        log.exception("a recording's work failed")
 
 
 async def _listen(start: Coroutine[Any, Any, None], setting: str) -> None:

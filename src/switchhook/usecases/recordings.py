@@ -46,22 +46,22 @@ class RecordingDesk:
         try:
             header = spool.read_header(folder)
         except RecordingError as error:
-            log.error("recording has no header", extra={"call": call_id, "error": str(error)})
+            log.error("recording has no header", extra={"call_id": call_id, "error": str(error)})
             return
         await self._shelf.add(_record(header, None))
         try:
             made = await self._make(folder, header)
         except (RecordingError, OSError) as error:
-            log.error("recording could not be made", extra={"call": call_id, "error": str(error)})
+            log.error("recording could not be made", extra={"call_id": call_id, "error": str(error)})
             await self._shelf.put(_record(header, None, RecordingState.FAILED))
             return
         except Exception:  # the edge of the recording's work: one that an encoder fails on must not stop the server
-            log.exception("recording could not be made", extra={"call": call_id})
+            log.exception("recording could not be made", extra={"call_id": call_id})
             await self._shelf.put(_record(header, None, RecordingState.FAILED))
             return
         await self._shelf.put(_record(header, made, path=Path(self._files.name) / made.name))
         shutil.rmtree(folder)
-        log.info("recording made", extra={"call": call_id, "bytes": made.size_bytes, "salvaged": made.salvaged})
+        log.info("recording made", extra={"call_id": call_id, "bytes": made.size_bytes, "salvaged": made.salvaged})
 
     async def salvage(self) -> int:
         """Make files of all spools that lie there; call it before calls are taken. Gives how many there were."""

@@ -46,3 +46,9 @@ def test_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("switchhook.x").info("not shown")
     logging.getLogger("switchhook.x").warning("look", extra={"count": 3})
     assert capsys.readouterr().err.rstrip().endswith("look call_id=call-1 count=3")
+
+
+def test_a_line_that_names_its_call_keeps_it(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("info", "json", lambda: "")
+    logging.getLogger("switchhook.x").info("delivered", extra={"call_id": "call-2"})
+    assert json.loads(capsys.readouterr().err)["call_id"] == "call-2"

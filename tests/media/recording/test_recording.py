@@ -207,6 +207,13 @@ def test_a_pause_is_silence_and_costs_no_disk(rig: Rig) -> None:
     assert np.abs(samples[2 * rate : 599 * rate]).max() < 0.001
 
 
+@pytest.mark.parametrize("kind", ["opus", "mp3", "wav"])
+def test_a_call_without_sound_gives_a_file_that_opens(rig: Rig, kind: str) -> None:
+    rig.open(RecordingSpec(kind)).stop()
+    sound, _ = soundfile.read(rig.make())
+    assert not np.abs(sound).max(initial=0) > 0.01
+
+
 def test_a_timestamp_that_jumps_by_hours_is_not_believed(rig: Rig) -> None:
     recorder = rig.open(RecordingSpec("wav"))
     play(rig, recorder, 1.0)

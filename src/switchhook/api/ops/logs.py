@@ -64,7 +64,7 @@ def set_up_logging(level: str, form: str, call_id: Callable[[], str]) -> None:
     """Send all logs to standard error. `call_id` gives the id of the call whose task is running, or an empty text."""
 
     def add_call_id(record: logging.LogRecord) -> bool:
-        record.call_id = call_id()
+        record.call_id = getattr(record, "call_id", "") or call_id()
         return True
 
     handler = logging.StreamHandler(sys.stderr)
@@ -73,4 +73,5 @@ def set_up_logging(level: str, form: str, call_id: Callable[[], str]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "picows"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -19,6 +19,7 @@ from switchhook.media.recording.encryption import NONCE_BYTES, encrypt
 from switchhook.media.recording.spool import SAMPLES, MadeFile, SpoolHeader
 
 RATE_HZ = 8_000
+FRAME_SAMPLES = 160
 _FORMATS: dict[str, dict[str, Any]] = {
     "opus": {"format": "OGG", "subtype": "OPUS"},
     "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.5},
@@ -68,5 +69,10 @@ def _decoded(folder: Path, header: SpoolHeader, data_key: bytes, samples: int) -
 
 def _encode(file: IO[bytes], kind: str, seconds: Iterator[np.ndarray[Any, np.dtype[np.int16]]]) -> None:
     with soundfile.SoundFile(file, "w", samplerate=RATE_HZ, channels=2, **_FORMATS[kind]) as sound:
+        empty = True
         for block in seconds:
             sound.write(block)
+            empty = False
+        if empty:
+            # A call without any sound: some encoders write no file at all for nothing.
+            sound.write(np.zeros((FRAME_SAMPLES, 2), dtype=np.int16))
