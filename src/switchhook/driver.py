@@ -89,9 +89,12 @@ class Driver:
             return
         now = self._loop.time()
         deadline = self._machine.deadline
-        if deadline is not None and deadline <= now:
-            self._machine.tick(now)
-        self.drain()
+        try:
+            if deadline is not None and deadline <= now:
+                self._machine.tick(now)
+        finally:
+            # A fault in one deadline must not leave the machine without a timer.
+            self.drain()
 
 
 def simulate(

@@ -16,6 +16,7 @@ from switchhook.domain.model import Encoding
 from switchhook.domain.ports import DigitPressed, PlayoutDrained
 from switchhook.media import g711, tones
 from switchhook.telephony.pacer import Pacer
+from switchhook.telephony.rtp_path import RtpPath
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import MediaTimeout, RtpEvent, RtpMedia, RtpStream
 from switchhook.telephony.wire import rtcp, rtp
@@ -227,6 +228,19 @@ async def test_the_wait_for_a_party_begins_when_it_is_taken_off_hold(bench: Benc
     await bench.pacer.run(25.0)
     assert bench.events == []
     await bench.pacer.run(7.0)
+    assert bench.events == [MediaTimeout()]
+
+
+async def test_a_party_that_holds_us_in_silence_is_not_taken_for_dead_until_it_resumes(bench: Bench) -> None:
+    bench.stream.configure(bench.media())
+    await bench.pacer.run(1.0, bench.talker())
+    bench.stream.configure(bench.media(send=False))  # the party's offer was sendonly
+    await bench.pacer.run(40.0)
+    assert bench.events == []
+    bench.stream.configure(bench.media())
+    await bench.pacer.run(29.0)
+    assert bench.events == []
+    await bench.pacer.run(3.0)
     assert bench.events == [MediaTimeout()]
 
 
@@ -529,6 +543,26 @@ async def test_a_peer_without_a_socket_does_no_harm(bench: Bench) -> None:
     bench.peer.close()  # each packet now comes back as an ICMP error
     await bench.pacer.run(1.0)
     assert bench.stream.stats.packets_out >= 50
+
+
+async def test_a_peer_at_the_last_port_gets_sound_and_no_reports(bench: Bench) -> None:
+    bench.stream.configure(bench.media(remote=("127.0.0.1", 65_535)))
+    await bench.pacer.run(8.0)  # long enough for a report
+    assert bench.stream.stats.packets_out >= 400
+    bench.stream.close()
+    assert bench.ports.leased == 0
+
+
+async def test_a_goodbye_that_fails_keeps_no_port(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: RtpPath, packet: bytes) -> None:
+        raise ValueError("broken")
+
+    bench.stream.configure(bench.media())
+    monkeypatch.setattr(RtpPath, "send_report", broken)
+    with pytest.raises(ValueError, match="broken"):
+        bench.stream.close()
+    assert bench.ports.leased == 0
+    assert bench.pacer.lines == 0
 
 
 async def test_close_gives_everything_back_and_is_idempotent(bench: Bench) -> None:

@@ -16,6 +16,7 @@ DATAGRAM_BYTES = 2_048
 _STRANGER_PACKETS = 5
 """So many packets in a row from an address that was not signalled, and none from the one that was, make the path follow it."""
 _MAX_EARLY_DATAGRAMS = 1_000
+_LAST_PORT = 65_535
 
 
 class RtpPath:
@@ -87,11 +88,14 @@ class RtpPath:
         self._loop.add_reader(self._rtp.fileno(), self._probe)
 
     def send_report(self, packet: bytes) -> None:
-        """Send RTCP: to the signalled port, or to the one after RTP's."""
+        """Send RTCP: to the signalled port, or to the one after RTP's if there is one."""
         if self.remote is None:
             return
+        port = self._rtcp_port or self.remote[1] + 1
+        if port > _LAST_PORT:  # an address translator may have given RTP the last port
+            return
         try:
-            self._rtcp.sendto(packet, (self.remote[0], self._rtcp_port or self.remote[1] + 1))
+            self._rtcp.sendto(packet, (self.remote[0], port))
         except OSError:  # the peer may have no RTCP port: reports are a courtesy
             return
 

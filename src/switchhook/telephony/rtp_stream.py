@@ -195,7 +195,7 @@ class RtpStream:
             self._path.point(media.remote, media.remote_rtcp)
             self._receiver.reset()
             self._off_path(b"", self._clock())
-        if before is None or not before.receive:
+        if before is None or not _is_two_way(before):
             self._waits_since_s = self._clock()
         self._set_plain()
         if before is None:
@@ -253,11 +253,14 @@ class RtpStream:
         self._closed = True
         self._on_event = self._on_audio = self._tap = None
         self.playout.on_talk = self.playout.on_drained = None
-        if self._media is not None:
-            self._report(self._clock(), goodbye=True)
-            self._pacer.leave(self, self._tick)
-            self._path.close()
-        self._ports.release(self._lease)
+        try:
+            if self._media is not None:
+                self._pacer.leave(self, self._tick)
+                self._report(self._clock(), goodbye=True)
+        finally:
+            if self._media is not None:
+                self._path.close()
+            self._ports.release(self._lease)
 
     # Sound out
 
@@ -467,7 +470,8 @@ class RtpStream:
         if now >= self._reporter.deadline:
             self._report(now)
         last = max(receiver.arrived_at or 0.0, self._waits_since_s)
-        if self._media is not None and self._media.receive and not self._timed_out and now - last > self._media_timeout_s:
+        two_way = self._media is not None and _is_two_way(self._media)
+        if two_way and not self._timed_out and now - last > self._media_timeout_s:
             self._timed_out = True
             self._tell(MediaTimeout())
         self._chore_tick = 0 if receiver.deadline is not None else tick + TICKS_PER_S
@@ -481,3 +485,8 @@ class RtpStream:
     def _peer_report(self, packet: bytes) -> None:
         self._waits_since_s = now = self._clock()  # a party that only reports is there
         self._reporter.receive(packet, now)
+
+
+def _is_two_way(media: RtpMedia) -> bool:
+    """Whether the party has to be heard: one that holds us may send music or nothing (RFC 3264 §8.4)."""
+    return media.send and media.receive

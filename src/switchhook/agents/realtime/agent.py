@@ -101,7 +101,10 @@ class RealtimeAgent:
         self._last_frame = 0.0
         self._greeted = False
         self._caller_speaks = False
+        self._turn_owed = False
+        self._quiet_since = 0.0
         self._response: str | None = None
+        self._unwanted = False
         self._requested = self._want = self._server_may_go_on = False
         self._spoke = self._retried = False
         self._unacknowledged: set[str] = set()
@@ -235,8 +238,9 @@ class RealtimeAgent:
     def tick(self, now: float) -> None:
         """Something was waited for long enough."""
         for name in [name for name, due in self._deadlines.items() if due <= now]:
-            del self._deadlines[name]
-            _EXPIRED[name](self, now)
+            # What went before in this tick may have taken it back.
+            if self._deadlines.pop(name, None) is not None:
+                _EXPIRED[name](self, now)
         if self._stage is not _Stage.CLOSED:
             self._settle(now)
 
@@ -274,9 +278,9 @@ class RealtimeAgent:
         """Forget what only the session that is gone knew; a reply it owed is owed by the next."""
         self._forwarding = False
         answering = self._requested or (self._response is not None and self._response not in self._silenced)
-        self._want = self._ledger.renewed() or self._want or answering
+        self._want = self._ledger.renewed() or self._want or answering or self._turn_owed
         self._response, self._requested = None, False
-        self._caller_speaks = self._server_may_go_on = False
+        self._caller_speaks = self._turn_owed = self._unwanted = self._server_may_go_on = False
         self._unacknowledged.clear()
         self._silenced.clear()
         self._playing.session_gone(now)
@@ -355,16 +359,23 @@ class RealtimeAgent:
         busy = code == "conversation_already_has_active_response"
         if code == "session_expired":
             self._replace_or_fail(True, "the model's session expired", now)
-        elif self._requested and (busy or dialect.text_of(error, "event_id") == self._request_id):
+        elif self._request_id and (dialect.text_of(error, "event_id") == self._request_id or (self._requested and busy)):
             self._on_request_refused(busy, now)
 
     def _on_request_refused(self, busy: bool, now: float) -> None:
-        """No response comes of our request; one that was refused because another is active is made again after it."""
-        self._requested = False
+        """No response comes of our request; one that was refused because another is active is made again after it.
+
+        The other response may have been taken for ours meanwhile: its `response.created` came first.
+        """
+        self._requested, self._request_id = False, ""
         self._deadlines.pop("answer", None)
         self._want = self._want or busy
         if self._farewell is not None:
-            self._farewell.say_again()
+            if self._response is not None and self._farewell.response_id == self._response:
+                self._take_back()
+            if not self._farewell.say_again(failed=not busy):
+                self._over(now)
+                return
         if self._response is None:
             self._deadlines["ask"] = now + SERVER_TURN_S
 
@@ -388,12 +399,21 @@ class RealtimeAgent:
 
     def _on_speech_stopped(self, event: Event, now: float) -> None:
         self._caller_speaks = False
-        if self._server_answers:
-            self._deadlines["answer"] = now + ANSWER_S
-            if self._want:
-                self._deadlines["ask"] = now + SERVER_TURN_S
+        self._quiet_since = now
+        if not self._server_answers:
+            return
+        self._turn_owed = True
+        if self._response is not None and self._response not in self._silenced:
+            return  # a server that is still speaking may refuse itself the answer: it is looked at when it is done
+        self._deadlines["answer"] = now + ANSWER_S
+        if self._want:
+            self._deadlines["ask"] = now + SERVER_TURN_S
+
+    def _on_cleared(self, event: Event, now: float) -> None:
+        self._caller_speaks = False
 
     def _on_committed(self, event: Event, now: float) -> None:
+        self._caller_speaks = False
         item_id = dialect.text_of(event, "item_id")
         if item_id and self._spec.transcribes_caller:
             self._transcript.place(item_id, dialect.text_of(event, "previous_item_id"), Speaker.CALLER, now)
@@ -428,15 +448,19 @@ class RealtimeAgent:
 
     def _on_words(self, event: Event, now: float) -> None:
         item_id, words = event.get("item_id"), event.get("delta")
-        if isinstance(item_id, str) and isinstance(words, str):
+        if isinstance(item_id, str) and isinstance(words, str) and not self._unheard(event, item_id):
             self._transcript.place(item_id, None, Speaker.AGENT, now)
             self._transcript.add_words(item_id, words)
 
     def _on_words_done(self, event: Event, now: float) -> None:
         item_id, text = event.get("item_id"), event.get("transcript")
-        if isinstance(item_id, str) and isinstance(text, str):
+        if isinstance(item_id, str) and isinstance(text, str) and not self._unheard(event, item_id):
             self._transcript.place(item_id, None, Speaker.AGENT, now)
             self._transcript.complete(item_id, text)
+
+    def _unheard(self, event: Event, item_id: str) -> bool:
+        """Words of a response that was silenced before this item began."""
+        return dialect.text_of(event, "response_id") in self._silenced and not self._transcript.knows(item_id)
 
     def _on_audio_done(self, event: Event, now: float) -> None:
         self._playing.finish(now, item_id=dialect.text_of(event, "item_id"))
@@ -447,7 +471,7 @@ class RealtimeAgent:
 
     def _on_response_created(self, event: Event, now: float) -> None:
         self._response = dialect.text_of(dialect.map_of(event, "response"), "id")
-        self._server_may_go_on = False
+        self._server_may_go_on = self._turn_owed = False
         self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
         self._deadlines["progress"] = now + PROGRESS_S
@@ -457,12 +481,14 @@ class RealtimeAgent:
                 self._farewell.response_id = self._response
             else:
                 self._take_back()  # the goodbye is the last word
-        elif self._requested and (self._digits or (self._caller_speaks and self._spec.interrupt_response)):
+        elif self._requested and (self._digits or self._unwanted or (self._caller_speaks and self._spec.interrupt_response)):
             self._take_back()
             self._want = True
         elif not self._requested and not self._unacknowledged:
             self._want = False  # the model answers by itself, knowing all that we told it
-        self._requested = False
+        if not self._requested:
+            self._caller_speaks = False  # servers without `speech_stopped` answer when the caller is done
+        self._requested = self._unwanted = False
 
     def _on_response_done(self, event: Event, now: float) -> None:
         response = dialect.map_of(event, "response")
@@ -478,22 +504,35 @@ class RealtimeAgent:
             self._deadlines.pop("progress", None)
         if self._server_may_go_on:
             self._go_on_unless_server_does(now)
-        self._judge(response, response_id)
+        if self._turn_owed and self._response is None:
+            self._want = True
+            self._deadlines["ask"] = now + SERVER_TURN_S
+        self._judge(response, response_id, now)
+        if self._stage is _Stage.CLOSED:
+            return
         if self._playout.idle:
             self.drained(now)
 
-    def _judge(self, response: Mapping[str, Any], response_id: str) -> None:
+    def _judge(self, response: Mapping[str, Any], response_id: str, now: float) -> None:
         status = response.get("status")
+        error = dialect.map_of(dialect.map_of(response, "status_details"), "error")
+        code = dialect.text_of(error, "code") or dialect.text_of(error, "type")
         if status in ("failed", "incomplete"):
-            self._log(f"AI Session: response {status}")
-        if status == "failed" and not self._spoke and self._ledger.idle:
-            self._want = self._want or not self._retried
-            self._retried = True
+            self._log(f"AI Session: response {status}" + (f": {code}" if code else ""))
+        farewell = self._farewell
+        if farewell is not None:
+            if farewell.response_id == response_id and status != "completed" and not self._spoke:
+                taken_back = response_id in self._silenced
+                if not farewell.say_again(failed=not taken_back):
+                    self._over(now)
+        elif status == "failed" and not self._spoke and self._ledger.idle:
+            if self._retried:
+                # A model that cannot answer (its quota is used up, say) is lost, however healthy its socket is.
+                self._replace_or_fail(False, f"the model could not answer{f': {code}' if code else ''}", now)
+                return
+            self._want = self._retried = True
         elif status == "completed":
             self._retried = False
-        farewell = self._farewell
-        if farewell is not None and farewell.response_id == response_id and status != "completed" and not self._spoke:
-            farewell.say_again()
 
     def _on_output_item_done(self, event: Event, now: float) -> None:
         item = dialect.map_of(event, "item")
@@ -544,7 +583,9 @@ class RealtimeAgent:
 
     def _roll_over_due(self, now: float) -> bool:
         due = "last roll-over" in self._deadlines
-        return due and not (self._caller_speaks or not self._ledger.idle or self._playing.any or self._digits or self._want)
+        busy = self._caller_speaks or self._turn_owed or self._playing.any or self._digits or self._want
+        settled = self._ledger.idle and not self._transcript.awaits_caller and now >= self._quiet_since + SERVER_TURN_S
+        return due and settled and not busy
 
     # -- interruption ----------------------------------------------------------------------------
 
@@ -554,6 +595,8 @@ class RealtimeAgent:
             self._send(dialect.RESPONSE_CANCEL)
         if self._response:
             self._silenced.add(self._response)
+            self._transcript.drop_unheard()
+        self._unwanted = self._unwanted or (cancel and self._requested)
         for cut in self._silence(now):
             if self._stage is _Stage.READY and cut.item.known and cut.received_ms:
                 self._send(dialect.truncate(cut.item.item_id, cut.item.content_index, cut.heard_ms))
@@ -609,8 +652,10 @@ class RealtimeAgent:
             if "ask" not in self._deadlines:
                 self._farewell.asked = True
                 # What was said before the goodbye is heard first; a call ends even when that is very long.
-                heard_from = max(now, self._playing.ends_at)
-                self._deadlines["farewell"] = min(heard_from + FAREWELL_S, self._farewell.began + LONGEST_FAREWELL_S)
+                if not self._farewell.timed:
+                    self._farewell.timed = True
+                    heard_from = max(now, self._playing.ends_at)
+                    self._deadlines["farewell"] = min(heard_from + FAREWELL_S, self._farewell.began + LONGEST_FAREWELL_S)
                 self._ask(self._farewell.response(), now)
         elif (leaving or self._farewell.response_id is not None) and self._playout.idle and not self._playing.any:
             self._over(now)
@@ -686,6 +731,7 @@ _HANDLERS: Mapping[str, _Handler] = {
     "error": RealtimeAgent._on_error,
     "input_audio_buffer.speech_started": RealtimeAgent._on_speech_started,
     "input_audio_buffer.speech_stopped": RealtimeAgent._on_speech_stopped,
+    "input_audio_buffer.cleared": RealtimeAgent._on_cleared,
     "input_audio_buffer.committed": RealtimeAgent._on_committed,
     "conversation.item.added": RealtimeAgent._on_item,
     "conversation.item.done": RealtimeAgent._on_item,

@@ -19,6 +19,9 @@ class Farewell:
     asked: bool = False
     response_id: str | None = None
     """The response that says it, once there is one."""
+    failures: int = 0
+    timed: bool = False
+    """Its time limit runs; asking again does not move it."""
 
     @classmethod
     def read(cls, arguments: str, now: float) -> Farewell:
@@ -35,6 +38,11 @@ class Farewell:
         instructions = f'Say exactly this to the caller and nothing else: "{words}"'
         return {"instructions": instructions, "tools": [], "tool_choice": "none"}
 
-    def say_again(self) -> None:
-        """The response that should have said it did not begin, or ended before a sound of it came."""
+    def say_again(self, failed: bool) -> bool:
+        """The response that should have said it did not begin, or ended before a sound of it came.
+
+        False when it failed for the second time: then the call ends without it.
+        """
         self.asked, self.response_id = False, None
+        self.failures += failed
+        return self.failures < 2

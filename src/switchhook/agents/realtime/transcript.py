@@ -29,6 +29,8 @@ class _Line:
     """All of the text is known."""
     share: float | None = None
     """Of an agent's line: which share of its sound was heard; 1.0: all. None: it is still playing."""
+    sounded: bool = False
+    """Of an agent's line: some of its sound was played."""
     void: bool = False
     order: int | None = None
     gone: bool = False
@@ -69,7 +71,8 @@ class Transcript:
 
     def so_far(self) -> list[tuple[Speaker, str]]:
         """Speaker and text, for a model session that takes over: the last lines told, and those under way as far as they came."""
-        under_way = [(line.speaker, line.text.strip()) for line in map(self._lines.__getitem__, self._sequence) if not line.void]
+        lines = [line for line in map(self._lines.__getitem__, self._sequence) if not line.void]
+        under_way = [(line.speaker, line.text.strip()) for line in lines if line.speaker is Speaker.CALLER or line.sounded]
         return [*self._told, *((speaker, text) for speaker, text in under_way if text)]
 
     def place(self, item_id: str, previous_item_id: str | None, speaker: Speaker, now: float) -> None:
@@ -88,7 +91,24 @@ class Transcript:
     def began(self, item_id: str, now: float) -> None:
         """The agent's first sound of this item plays."""
         if (line := self._lines.get(item_id)) is not None:
-            line.at = now
+            line.at, line.sounded = now, True
+
+    def knows(self, item_id: str) -> bool:
+        """Whether the item has its place."""
+        return item_id in self._lines
+
+    @property
+    def awaits_caller(self) -> bool:
+        """Whether the text of something the caller said may still come."""
+        lines = map(self._lines.__getitem__, self._sequence)
+        return any(line.speaker is Speaker.CALLER and not (line.complete or line.void or line.order) for line in lines)
+
+    def drop_unheard(self) -> None:
+        """The agent was interrupted: its lines of which no sound was played will not be heard."""
+        for item_id in self._sequence:
+            line = self._lines[item_id]
+            if line.speaker is Speaker.AGENT and not line.sounded:
+                line.void = True
 
     def add_words(self, item_id: str, words: str) -> None:
         """A piece of the agent's text."""

@@ -27,6 +27,9 @@ AHEAD_S = 5
 MOST_WAITING = 20_000
 """Records that may wait for the disk; past that the newest is dropped and counted, so that a dead disk costs no memory."""
 
+GATHER_S = 0.25
+"""How long a writing thread that has caught up lets jobs gather: one wake-up serves the seconds of many calls."""
+
 Job: TypeAlias = Callable[[], None]
 Sealed: TypeAlias = Callable[[CallId], None]
 """Told, on the writing thread, that a spool is complete."""
@@ -48,11 +51,13 @@ class SpoolWriter:
     def __init__(self) -> None:
         self._jobs: queue.Queue[Job | None] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
         self.dropped = 0
 
     def put(self, job: Job) -> None:
         """Do this in order with the other jobs. Dropped and counted when the disk is too far behind."""
         if self._thread is None:
+            self._closing.clear()
             self._thread = threading.Thread(target=self._run, name="recording-writer", daemon=True)
             self._thread.start()
         try:
@@ -63,6 +68,7 @@ class SpoolWriter:
     def close(self) -> None:
         """Write what waits, then end."""
         if self._thread is not None:
+            self._closing.set()
             self._jobs.put(None)
             self._thread.join(30)
             self._thread = None
@@ -73,6 +79,8 @@ class SpoolWriter:
                 job()
             except OSError as error:
                 log.error("recording could not be written", extra={"error": str(error)})
+            if self._jobs.empty():
+                self._closing.wait(GATHER_S)
 
 
 class CallRecorder:
