@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A stamp holds the lock's checksum, so that a changed lock renews the environment.
+# A stamp is as old as the last installation, so that a changed lock renews the environment; dev.txt holds all of serve.txt.
 SERVE_STAMP := $(VENV)/.serve
 DEV_STAMP := $(VENV)/.dev
 
@@ -45,7 +45,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(SERVE_STAMP): requirements/serve.txt pyproject.toml | $(BIN)/python
-	@test -f $(DEV_STAMP) || $(BIN)/python -m pip install -q --require-hashes -r requirements/serve.txt
+	@test $(DEV_STAMP) -nt requirements/dev.txt || $(BIN)/python -m pip install -q --require-hashes -r requirements/serve.txt
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import switchhook.bootstrap  # noqa: F401 - loads every room, so that every error is known
 from switchhook.cli import build_parser
 from switchhook.domain import errors
 from switchhook.settings import PREFIX, Settings
@@ -39,13 +40,17 @@ def settings_page() -> str:
     return "\n".join([*head, *rows, ""])
 
 
+def _below(kind: type[errors.SwitchhookError]) -> list[type[errors.SwitchhookError]]:
+    """Every error of the loaded program; the composition root loads all of it."""
+    children = kind.__subclasses__()
+    return [*children, *(below for child in children for below in _below(child))]
+
+
 def errors_page() -> str:
     """A table of all errors."""
-    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SwitchhookError)]
     rows = [
         f"| `{c.code}` | {'yes' if c.retryable else 'no'} | {' '.join((c.__doc__ or '').split())} |"
-        for c in classes
-        if c is not errors.SwitchhookError
+        for c in sorted(_below(errors.SwitchhookError), key=lambda c: c.code)
     ]
     head = ["# Errors", "", "| code | trying again can help | meaning |", "|---|---|---|"]
     return "\n".join([*head, *rows, ""])

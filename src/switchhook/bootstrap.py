@@ -64,6 +64,8 @@ log = logging.getLogger(__name__)
 DELIVERIES_GRACE_S = 10.0
 """How long a stopping server waits for the replies to end webhooks under way."""
 COUNT_EVERY_S = 15.0
+REFUSALS_GRACE_S = 5.0
+"""How long a stopping server waits for the records of calls it refused at the last moment."""
 REACH_S = 5.0
 """How long `switchhook check` waits for a webhook's host."""
 RECORDINGS_GRACE_S = 30.0
@@ -138,7 +140,7 @@ class Server:
         self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
         folder = settings.data_dir / "recordings"
         self.recordings = RecordingDesk(folder, box, self.store.recordings, self.encoders.run)
-        self.recorders = SpoolRecorders(self.recordings.spools, box, self.clock, self.encoders.run, self._spawn, self._on_sealed)
+        self.recorders = SpoolRecorders(self.recordings.spools, box, self.clock, self.workers.run, self._spawn, self._on_sealed)
         self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
         self.pacer = Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
@@ -156,6 +158,7 @@ class Server:
         self._making: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
         self._delivering: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
         self._undelivered = OutboxCounts()
 
     async def run(self, apply_file: Path | None, announce: Callable[[str], None]) -> None:
@@ -192,7 +195,7 @@ class Server:
         self._serve(DirectoryWatch(self.store.directory, self._take_directory).run())
         self._serve(self._count_undelivered())
         ready = asyncio.Event()
-        self._serve(self.switchboard.run(ready))
+        self._taking = self._serve(self.switchboard.run(ready))
         await ready.wait()
         self._spawn(self._salvage())
         await self.http.start()
@@ -214,8 +217,8 @@ class Server:
         while True:
             try:
                 self._undelivered = await self.store.outbox.counts()
-            except SwitchhookError:
-                log.warning("the outbox could not be counted; the figures of before stay")
+            except Exception:
+                log.exception("the outbox could not be counted; the figures of before stay")
             await asyncio.sleep(COUNT_EVERY_S)
 
     async def _salvage(self) -> None:
@@ -232,9 +235,10 @@ class Server:
     async def _stop(self) -> None:
         await self.sip.stop()
         self.switchboard.close()
+        if self._taking is not None:
+            await asyncio.wait([self._taking], timeout=REFUSALS_GRACE_S)
         await self.media.stop()
         await self.http.stop()
-        self.recorders.writer.close()
         await self._finish_recordings()
         if self._delivering is not None:
             self.delivery.stop()
@@ -250,10 +254,12 @@ class Server:
     async def _finish_recordings(self) -> None:
         """Sealed spools are told through the loop, and a job may start another one: wait until none is left, or for so long."""
         end = self.clock.now() + RECORDINGS_GRACE_S
-        await asyncio.sleep(0)
-        while self._making and (left := end - self.clock.now()) > 0:
-            await asyncio.wait(set(self._making), timeout=left)
+        while (left := end - self.clock.now()) > 0:
+            await asyncio.to_thread(self.recorders.writer.close)
             await asyncio.sleep(0)
+            if not self._making:
+                return
+            await asyncio.wait(set(self._making), timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -435,7 +441,11 @@ def decrypt_recording(file: Path, output: Path, password: str) -> None:
     from switchhook.media.recording.encryption import decrypt
 
     try:
-        output.write_bytes(decrypt(file.read_bytes(), password))
+        plain = decrypt(file.read_bytes(), password)
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+            target.write(plain)
+    except FileExistsError:
+        raise RecordingError(f"{output} exists already: name another file with -o") from None
     except OSError as error:
         raise RecordingError(f"{error.filename}: {error.strerror}") from None
 
@@ -482,6 +492,7 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
         problem = _port_problem(host, port, kind)
         good = good and problem is None
         lines.append(f"{name} {host}:{port}: {problem or 'free'}")
+    lines.append(f"as seen from outside: HTTP {settings.public_url or '-'}, media {settings.public_media_url or '-'}")
     first, last = settings.rtp_ports
     lines.append(f"RTP {first}-{last}: {(last - first + 1) // 2} calls by ports, {settings.max_calls} by SWITCHHOOK_MAX_CALLS")
     async with _Opened(settings) as opened:

@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwitchhookError as error:
         print(f"switchhook: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"switchhook: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -129,7 +132,7 @@ def _decrypt(options: argparse.Namespace) -> int:
         print("switchhook: name the output with -o, because the file does not end in .enc", file=sys.stderr)
         return 2
     if options.password_file is not None:
-        password = options.password_file.read_text().splitlines()[0]
+        password = options.password_file.read_text().partition("\n")[0]
     else:
         password = getpass.getpass("Password: ")
     decrypt_recording(file, output, password)

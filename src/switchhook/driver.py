@@ -32,11 +32,15 @@ class Driver:
     """Runs one machine on asyncio: after each input it performs every effect and re-arms one timer.
 
     `perform` is called for each effect in order; it may feed the machine again through `feed`, which is then run after the
-    effects already gathered. The timer is re-armed only when the deadline moves earlier.
+    effects already gathered. The timer is re-armed only when the deadline moves earlier. `on_fault` is told of an exception in an
+    input, an effect or `tick`, and the rest goes on; without it the exception is raised where it happened.
     """
 
-    def __init__(self, machine: Machine[Any], perform: Callable[[Any], None]) -> None:
+    def __init__(
+        self, machine: Machine[Any], perform: Callable[[Any], None], on_fault: Callable[[Exception], None] | None = None
+    ) -> None:
         self._machine = machine
+        self._on_fault = on_fault
         self._perform = perform
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -48,7 +52,7 @@ class Driver:
         """Give the machine one input: `change` is called with now."""
         if self._closed:
             return
-        change(self._loop.time())
+        self._guard(change, self._loop.time())
         self.drain()
 
     def drain(self) -> None:
@@ -59,7 +63,7 @@ class Driver:
         try:
             while effects := self._machine.take():
                 for effect in effects:
-                    self._perform(effect)
+                    self._guard(self._perform, effect)
         finally:
             self._draining = False
         self._arm()
@@ -89,12 +93,18 @@ class Driver:
             return
         now = self._loop.time()
         deadline = self._machine.deadline
+        if deadline is not None and deadline <= now:
+            self._guard(self._machine.tick, now)
+        self.drain()
+
+    def _guard(self, act: Callable[[Any], None], value: Any) -> None:
+        """One fault costs one step: the effects after it are still performed and the timer is armed."""
         try:
-            if deadline is not None and deadline <= now:
-                self._machine.tick(now)
-        finally:
-            # A fault in one deadline must not leave the machine without a timer.
-            self.drain()
+            act(value)
+        except Exception as fault:
+            if self._on_fault is None:
+                raise
+            self._on_fault(fault)
 
 
 def simulate(

@@ -108,7 +108,9 @@ class Settings(BaseModel):
     @property
     def media_listener_port(self) -> int:
         """The media port in force."""
-        return self.http_port + 1 if self.media_port is None else self.media_port
+        if self.media_port is not None:
+            return self.media_port
+        return self.http_port + 1 if self.http_port else 0
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -53,7 +53,11 @@ class FakePlayout:
         self._lengths[key] = self._lengths.get(key, 0) + len(payload) // 8
 
     def finish(self, key: str, now: float) -> None:
-        asyncio.get_running_loop().call_later(0.02, self._leg.emit, PlayoutDrained())
+        asyncio.get_running_loop().call_later(0.02, self._drain)
+
+    def _drain(self) -> None:
+        self._lengths.clear()
+        self._leg.emit(PlayoutDrained())
 
     def interrupt(self, now: float) -> Sequence[Heard]:
         heard = [Heard(key, length, length) for key, length in self._lengths.items()]

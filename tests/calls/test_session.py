@@ -30,12 +30,13 @@ from switchhook.domain.plan import (
     RouteTo,
     Say,
 )
-from switchhook.domain.ports import DigitPressed, LegEnded, Playout
+from switchhook.domain.ports import DigitPressed, LegEnded, Playout, PlayoutDrained
 from tests.calls.fakes import (
     FakeAgents,
     FakeBook,
     FakeJournal,
     FakeLeg,
+    FakePlayout,
     FakeRecorders,
     FakeRouting,
     FakeVoice,
@@ -340,3 +341,119 @@ def test_every_order_of_events_gives_everything_back(
         if frame["item"].get("type") == "function_call_output"
     ]
     assert len(outputs) == len(set(outputs)), "a tool is answered once"
+
+
+def test_a_message_without_a_speakable_word_does_not_keep_the_line_open() -> None:
+    house = House()
+
+    async def nothing(text: str, encoding: Encoding) -> bytes:
+        return b""
+
+    house.parts.voice.synthesize = nothing  # type: ignore[method-assign]  # the voice finds nothing to say
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.lost(retryable=False)
+        await asyncio.sleep(1)
+        assert house.leg.done[-1] == "hang up"
+
+    live(house, story)
+
+
+def test_the_agents_last_sound_does_not_end_the_failure_message() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.lost(retryable=False)
+        await asyncio.sleep(0.055)
+        assert isinstance(house.leg.playout, FakePlayout)
+        assert not house.leg.playout.idle
+        house.leg.emit(PlayoutDrained())
+        assert house.leg.done[-1] != "hang up"
+
+    live(house, story)
+
+
+def test_a_voice_that_dies_leaves_the_agents_failure_as_the_verdict() -> None:
+    house = House()
+
+    async def broken(text: str, encoding: Encoding) -> bytes:
+        raise RuntimeError("the worker died")
+
+    house.parts.voice.synthesize = broken  # type: ignore[method-assign]  # the voice dies
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.lost(retryable=False)
+
+    live(house, story)
+    assert house.verdict.ending is Ending.AGENT_NOT_ESTABLISHED
+
+
+def test_a_call_that_is_stopped_before_its_first_step_ends() -> None:
+    house = House()
+    house.session.stop(Verdict(Ending.COMPLETED, "server-draining"))
+
+    async def story() -> None:
+        await asyncio.sleep(0)
+
+    live(house, story)
+    assert house.verdict.reason == "server-draining"
+
+
+def sabotage(house: House, what: str) -> None:
+    """Make one collaborator raise whenever it is asked."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError(f"{what} is broken")
+
+    owner, _, name = what.partition(".")
+    targets: dict[str, object] = {"leg": house.leg, "playout": house.leg.playout, "recorders": house.recorders}
+    if owner == "link":
+        link = house.agents.link
+
+        def bad_link(*args: Any) -> Any:
+            made = link(*args)
+            setattr(made, name, broken)
+            return made
+
+        setattr(house.agents, "link", bad_link)  # noqa: B010 - the type checker need not know
+    elif owner == "journal":
+        setattr(house.journal, name, broken)
+    else:
+        setattr(targets[owner], name, broken)
+
+
+BREAKABLE = [
+    *(f"leg.{name}" for name in ("ring", "answer", "reject", "hang_up", "close", "listen", "tap")),
+    *(f"link.{name}" for name in ("open", "send", "close")),
+    *(f"playout.{name}" for name in ("enqueue", "finish", "interrupt")),
+    *(f"journal.{name}" for name in ("utterance", "log", "answered")),
+    *("recorders.open", "recorders.stop"),
+]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    what=st.sampled_from(BREAKABLE),
+    script=st.lists(st.tuples(st.floats(0, 20), st.sampled_from(sorted(EVENTS))), max_size=12),
+)
+def test_a_broken_part_costs_one_call_and_still_gives_it_a_record(what: str, script: list[tuple[float, str]]) -> None:
+    house = House()
+    sabotage(house, what)
+
+    async def story() -> None:
+        for gap, name in script:
+            await asyncio.sleep(gap)
+            EVENTS[name](house)
+
+    async def both() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(story())
+            await asyncio.wait_for(house.session.run(), 100_000)
+        assert len(house.book.reports) == 1
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert left == []
+
+    run_virtual(both())

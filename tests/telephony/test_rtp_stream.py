@@ -562,7 +562,9 @@ async def test_a_goodbye_that_fails_keeps_no_port(bench: Bench, monkeypatch: pyt
     with pytest.raises(ValueError, match="broken"):
         bench.stream.close()
     assert bench.ports.leased == 0
-    assert bench.pacer.lines == 0
+    bench.peer.take()
+    await bench.pacer.run(0.1)
+    assert bench.peer.take() == []
 
 
 async def test_close_gives_everything_back_and_is_idempotent(bench: Bench) -> None:

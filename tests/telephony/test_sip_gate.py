@@ -6,7 +6,7 @@ import pytest
 
 from switchhook.domain.errors import SettingError
 from switchhook.domain.model import Trunk
-from switchhook.telephony.sip_gate import MAX_SOURCES, STRANGER_BURST, SipGate, SourceBuckets
+from switchhook.telephony.sip_gate import MAX_SOURCES, STRANGER_BURST, ProvenSources, SipGate, SourceBuckets
 from switchhook.telephony.trunks import Origin, TrunkDirectory
 from switchhook.telephony.wire.sip.digest import Account, Challenge, respond
 from switchhook.telephony.wire.sip.flow import Flow
@@ -143,6 +143,33 @@ def test_strangers_are_read_within_a_budget_and_trunks_without() -> None:
     assert many <= 500
     assert doors.dropped == 1000 - STRANGER_BURST + 20_000 - many
     assert doors.reads("203.0.113.5", 10)
+
+
+def test_a_source_that_proved_itself_is_read_without_a_budget_for_ten_minutes() -> None:
+    doors = gate(PBX)
+    challenge = challenge_of(doors.admit(request(), STRANGER, 0))
+    assert doors.admit(request("INVITE", proof(challenge)), STRANGER, 0) == Admitted("pbx")
+    assert sum(doors.reads(STRANGER.host, 1) for _ in range(1000)) == 1000
+    many = sum(doors.reads(f"198.51.{count // 250}.{count % 250}", 599) for count in range(20_000))
+    assert many <= 500
+    assert doors.reads(STRANGER.host, 599)
+    assert sum(doors.reads("203.0.113.6", 599) for _ in range(1000)) <= STRANGER_BURST
+    assert sum(doors.reads(STRANGER.host, 700) for _ in range(1000)) == STRANGER_BURST
+
+
+def test_a_wrong_password_proves_nothing() -> None:
+    doors = gate(PBX)
+    challenge = challenge_of(doors.admit(request(), STRANGER, 0))
+    doors.admit(request("INVITE", proof(challenge, "guess")), STRANGER, 0)
+    assert sum(doors.reads(STRANGER.host, 1) for _ in range(1000)) == STRANGER_BURST
+
+
+def test_proofs_are_kept_for_a_bounded_number_of_sources() -> None:
+    proven = ProvenSources(2)
+    for source in ("a", "b", "a", "c"):
+        proven.add(source, 0)
+    assert [proven.holds(source, 1) for source in ("a", "b", "c")] == [True, False, True]
+    assert len(proven) == 2
 
 
 def test_budgets_are_kept_for_a_bounded_number_of_sources() -> None:

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from switchhook.domain.errors import SettingError
 from switchhook.domain.model import Encoding, Trunk
 from switchhook.domain.ports import LegAnswered, LegEnded
+from switchhook.telephony.sip_leg import SipLeg
 from switchhook.telephony.sip_server import SipConfig, SipServer
 from switchhook.telephony.wire.sip.digest import Account, Challenge, respond
 from switchhook.telephony.wire.sip.framing import StreamFramer
@@ -200,6 +201,7 @@ async def test_a_call_over_tls(certificate: Certificate) -> None:
 
 async def test_a_stranger_who_proves_itself_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("switchhook.telephony.sip_transport.STRANGER_IDLE_S", 0.3)
+    monkeypatch.setattr("switchhook.telephony.sip_gate.PROOF_HOLDS_S", 0)  # the connection itself is the proof
     pbx = Trunk("pbx", "acme", "sip:127.0.0.1", username="pbx", password="secret")
     async with answering_machine(UDP_TCP, trunks=[pbx]) as machine:
         address = here(machine, "tcp")
@@ -212,8 +214,11 @@ async def test_a_stranger_who_proves_itself_keeps_its_connection(monkeypatch: py
             proof = respond(challenge, Account("pbx", "secret", challenge.realm), "INVITE", caller.target, "c0ffee")
             end.send(caller.invite(headers=[("Authorization", str(proof))]))
             assert [await end.status() for _ in range(3)] == [100, 180, 200]
+            for _ in range(100):
+                end.send(caller.write("OPTIONS"))
             async with asyncio.timeout(WAIT_S):
                 await idle.closed.wait()
+            await machine.until(lambda: machine.server.figures["requests"] >= 100)
             assert not end.closed.is_set()
             assert machine.server.figures["connections"] == 1
 
@@ -288,7 +293,10 @@ async def test_without_a_free_rtp_port_the_call_is_refused_503() -> None:
     async with answering_machine(UDP_TCP, rtp_pairs=1) as machine, line(here(machine)) as end:
         lease = machine.ports.lease()
         end.send(end.caller().invite())
-        assert [await end.status() for _ in range(3)] == [100, 180, 503]
+        assert [await end.status() for _ in range(2)] == [100, 180]
+        full = await end.next()
+        assert isinstance(full, Response)
+        assert (full.status, full.retry_after) == (503, 5)
         await machine.until(lambda: bool(machine.calls[0].endings))
         assert machine.calls[0].events == [LegEnded("line-failed", "rtp-ports-exhausted")]
         machine.ports.release(lease)
@@ -398,6 +406,45 @@ async def test_our_bye_finds_a_caller_whose_connection_is_gone_or_gives_up() -> 
         assert machine.calls[0].endings == [LegEnded("hung-up")]
 
 
+@pytest.mark.parametrize("lost", ["before our BYE", "with our BYE"])
+async def test_our_bye_goes_to_the_contact_when_the_connection_is_lost(lost: str) -> None:
+    requests: asyncio.Queue[Request] = asyncio.Queue()
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        [bye] = StreamFramer().feed(await reader.read(65536))
+        assert isinstance(bye, Request)
+        writer.write(bytes(bye.reply(200)))
+        writer.close()
+        await writer.wait_closed()
+        requests.put_nowait(bye)
+
+    async with answering_machine(UDP_TCP) as machine:
+        listener = await asyncio.start_server(listen, "127.0.0.1", 0)
+        contact = ("Contact", f"<sip:ann@127.0.0.1:{listener.sockets[0].getsockname()[1]};transport=tcp>")
+        async with line(here(machine, "tcp"), "tcp") as end:
+            caller = end.caller()
+            end.send(caller.invite(headers=[contact]))
+            assert [await end.status() for _ in range(2)] == [100, 180]
+            ok = await end.next()
+            assert isinstance(ok, Response)
+            caller.learn(ok)
+            end.send(caller.ack())
+            end.send(caller.write("OPTIONS"))
+            assert await end.status() == 200
+            if lost == "with our BYE":
+                machine.calls[0].leg.hang_up()
+                assert isinstance(await end.next(), Request)
+        if lost == "before our BYE":
+            await machine.until(lambda: machine.server.figures["connections"] == 0)
+            machine.calls[0].leg.hang_up()
+        async with asyncio.timeout(WAIT_S):
+            bye = await requests.get()
+        assert (bye.method, bye.call_id) == ("BYE", caller.call_id)
+        await machine.until(lambda: machine.server.figures["dialogs"] == 0)
+        listener.close()
+        await listener.wait_closed()
+
+
 async def test_stopping_ends_every_call_in_good_order() -> None:
     config = replace(UDP_TCP, stop_grace_s=3.0)
     async with answering_machine(config) as machine, line(here(machine)) as end:
@@ -448,6 +495,34 @@ async def test_a_switchboard_that_fails_refuses_that_call_alone(caplog: pytest.L
         end.send(bad.ack_failure())
         assert "sip.on_call failed" in caplog.text
         await converse(machine, end)
+
+
+async def test_what_breaks_in_one_call_leaves_the_effects_for_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    async with answering_machine(UDP_TCP) as machine, line(here(machine)) as end:
+        machine.server.on_declined = broken
+        caller = end.caller()
+        end.send(caller.invite(sdp(host="127.0.0.1")))
+        assert [await end.status(), await end.status()] == [100, 180]
+        ok = await end.next()
+        assert isinstance(ok, Response)
+        caller.learn(ok)
+        end.send(caller.ack())
+        # What is sent at once is read at once.
+        end.send(end.caller(call_id="refused").invite(sdp(host="127.0.0.1").replace(b"RTP/AVP", b"RTP/SAVP")))
+        end.send(caller.write("OPTIONS"))
+        assert [await end.status(), await end.status()] == [488, 200]
+        monkeypatch.setattr(SipLeg, "on_digit", broken)
+        end.send(caller.write("INFO", body=b"Signal=9\r\n", content_type="application/dtmf-relay"))
+        end.send(caller.write("BYE"))
+        assert [await end.status(), await end.status()] == [200, 200]
+        await machine.until(lambda: bool(machine.calls[0].endings))
+        assert machine.ports.leased == 0
+    assert caplog.text.count("sip.effect failed") == 2
 
 
 async def test_a_call_without_sound_ends_as_media_timeout() -> None:

@@ -151,6 +151,7 @@ class PlainContract:
         return self._request(number, "end", body)
 
     def acknowledges(self, outcome: HttpOutcome) -> bool:
+        self._check("acknowledges")
         return isinstance(outcome, HttpReply) and 200 <= outcome.status < 300
 
     def _request(self, number: Number, path: str, body: bytes) -> HttpRequest:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from switchhook.domain.contract import HttpReply
 from switchhook.domain.model import CallAttempt, CallId, Speaker, ToolCall, Utterance
 from switchhook.domain.outcome import Ending, Outcome, Verdict
 from switchhook.domain.plan import CallPlan, JournalSpec
-from switchhook.domain.records import CallLine, CallProgress, OutboxEvent
+from switchhook.domain.records import CallLine, CallProgress, CallRecord, OutboxEvent
 from switchhook.domain.report import CallReport
 from switchhook.store.opened import Store
 from switchhook.usecases import journal as journal_module
@@ -309,3 +310,51 @@ async def test_a_journal_that_cannot_be_written_stops_no_call(
     async with background(book.run()):
         book.open(attempt(), plan())
         await until(lambda: calls.tried > 2)
+
+
+async def test_what_could_not_be_written_is_written_with_the_next_flush(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = attempt()
+    journal = house.book.open(call, await house.routed(call))
+    journal.answered(START + timedelta(seconds=1))
+    journal.utterance(said("one", 1))
+    with monkeypatch.context() as broken:
+        broken.setattr(house.store.calls, "progress", FailingCalls().progress)
+        await house.book.flush()
+    assert await house.store.calls.journal(call.call_id) == []
+    journal.utterance(said("two", 2))
+    await house.book.flush()
+    assert [line.text for line in await house.store.calls.journal(call.call_id)] == ["one", "two"]
+    record = await house.store.calls.get(call.call_id)
+    assert record is not None
+    assert record.connected_at == START + timedelta(seconds=1)
+
+
+async def test_the_end_writes_exactly_what_is_unwritten(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    finish = house.store.calls.finish
+
+    async def watched(record: CallRecord, lines: Sequence[CallLine], event: OutboxEvent | None) -> bool:
+        written.extend(line.text for line in lines)
+        return await finish(record, lines, event)
+
+    monkeypatch.setattr(house.store.calls, "finish", watched)
+    call = attempt()
+    journal = house.book.open(call, await house.routed(call))
+    journal.utterance(said("one", 1))
+    await house.book.flush()
+    journal.utterance(said("two", 2))
+    with monkeypatch.context() as broken:
+        broken.setattr(house.store.calls, "progress", FailingCalls().progress)
+        await house.book.flush()
+    journal.utterance(said("three", 3))
+    await house.book.finish(report(call))
+    assert written == ["two", "three"]
+    assert [line.text for line in await house.store.calls.journal(call.call_id)] == ["one", "two", "three"]
+
+
+async def test_a_call_that_ends_during_a_flush_has_each_line_once(house: House) -> None:
+    call = attempt()
+    journal = house.book.open(call, await house.routed(call))
+    journal.utterance(said("one", 1))
+    await asyncio.gather(house.book.flush(), house.book.finish(report(call)))
+    assert [line.text for line in await house.store.calls.journal(call.call_id)] == ["one"]

@@ -69,6 +69,30 @@ def test_a_retry_is_looked_for_in_time() -> None:
     assert desk.deadline == 6.0
 
 
+def test_what_is_released_during_a_look_is_told_once() -> None:
+    desk = DeliveryDesk()
+    desk.admit("before", "acme")
+    desk.release("before", 0.0)
+    desk.looking(0.0)
+    desk.admit("during", "acme")
+    desk.release("during", 0.5)
+    assert desk.released_meanwhile() == {"during"}
+    desk.admit("after", "acme")
+    desk.release("after", 0.6)
+    assert desk.released_meanwhile() == set()
+
+
+def test_a_look_that_fetched_only_what_was_released_is_followed_by_another() -> None:
+    desk = DeliveryDesk(places=2)
+    desk.looking(0.0)
+    for name in ("a", "b"):
+        desk.admit(name, "acme")
+        desk.release(name, 0.5)
+    assert desk.released_meanwhile() == {"a", "b"}
+    desk.looked(2, None, 1.0)
+    assert desk.deadline == 1.0
+
+
 class World:
     """A backlog, a desk that works on it, and deliveries that take their time. Virtual seconds."""
 
@@ -92,6 +116,7 @@ class World:
         limit = self.desk.looking(self.now)
         open_accounts = [event for event, (account, due) in self.due.items() if account not in self.desk.full_accounts]
         found = sorted((event for event in open_accounts if self.due[event][1] <= self.now), key=lambda event: self.due[event][1])
+        assert self.desk.released_meanwhile() == set()
         for event in found[:limit]:
             self.offer(event, takes_s)
         later = [due for _, due in self.due.values() if due > self.now]

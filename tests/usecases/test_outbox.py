@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -215,6 +215,62 @@ def test_an_acknowledgement_that_could_not_be_recorded_does_not_stop_the_rest() 
         async with background(delivery(outbox, Watched()).run()):
             await asyncio.sleep(1)
         assert outbox.events["call-2:call-end"].state is OutboxState.DELIVERED
+
+    run_virtual(scenario())
+
+
+class SlowLook(MemoryOutbox):
+    """What a look reads arrives a second later."""
+
+    async def due(self, now: datetime, limit: int, without: Collection[str] = ()) -> list[OutboxEvent]:
+        found = await super().due(now, limit, without)
+        await asyncio.sleep(1)
+        return found
+
+
+def test_an_event_acknowledged_while_its_row_was_being_read_is_not_sent_again() -> None:
+    async def scenario() -> None:
+        outbox, customer = SlowLook(event()), Watched()
+        machine = delivery(outbox, customer)
+        async with background(machine.run()):
+            await asyncio.sleep(0.5)
+            machine.offer(event())
+            await asyncio.sleep(3600)
+        assert customer.times == [0.5]
+        assert outbox.events["call-1:call-end"].state is OutboxState.DELIVERED
+
+    run_virtual(scenario())
+
+
+def test_an_event_that_failed_while_its_row_was_being_read_keeps_to_its_ladder() -> None:
+    async def scenario() -> None:
+        outbox, customer = SlowLook(event()), Watched()
+        customer.answers["end"] = failing(1, DOWN)
+        machine = delivery(outbox, customer)
+        async with background(machine.run()):
+            await asyncio.sleep(0.5)
+            machine.offer(event())
+            await asyncio.sleep(3600)
+        assert customer.times == [0.5, 6.5]
+        assert outbox.events["call-1:call-end"].attempts == 2
+
+    run_virtual(scenario())
+
+
+def test_a_reply_that_the_contract_cannot_judge_is_a_failure() -> None:
+    async def scenario() -> None:
+        outbox, customer = MemoryOutbox(event()), Watched()
+        contract = PlainContract(broken="acknowledges")
+        machine = Delivery(outbox, MemoryNumbers(), {"plain": contract}, customer, LoopClock())
+        async with background(machine.run()):
+            await asyncio.sleep(100)
+            (left,) = outbox.events.values()
+            assert (left.state, left.attempts) == (OutboxState.PENDING, 3)
+            assert left.last_error == "the contract could not judge HTTP 200"
+            contract.broken = ""
+            await asyncio.sleep(100)
+        assert customer.times == [0.0, 5.0, 35.0, 155.0]
+        assert outbox.events["call-1:call-end"].state is OutboxState.DELIVERED
 
     run_virtual(scenario())
 

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallId, Speaker, Utterance
 from switchhook.domain.outcome import Ending, Outcome
 from switchhook.domain.plan import CallPlan
-from switchhook.domain.records import CallRecord, DirectoryUpdate
+from switchhook.domain.records import CallLine, CallRecord, DirectoryUpdate
 from switchhook.store.opened import Store
 from switchhook.usecases.callbook import CallBookkeeper
 from switchhook.usecases.incoming import Incoming
@@ -111,3 +112,35 @@ async def test_of_a_number_that_is_gone_the_event_is_kept_for_a_person_to_see(
 
 async def test_calls_that_ended_are_left_alone(store: Store, clock: SteppedClock) -> None:
     assert await recovered(store, clock) == 0
+
+
+async def test_a_call_that_cannot_be_read_keeps_no_other_from_being_closed(
+    store: Store, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("call-1", "call-2", "call-3"):
+        await store.calls.begin(CallRecord(attempt(name), "acme", NUMBER.number, "plain", call_start_sent_at=START))
+    journal = store.calls.journal
+
+    async def unreadable(call_id: CallId) -> list[CallLine]:
+        if call_id == "call-2":
+            raise ValueError("on purpose")
+        return await journal(call_id)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store.calls, "journal", unreadable)
+        assert await recovered(store, clock) == 2
+    assert [len(await store.outbox.get(CallId(name))) for name in ("call-1", "call-2", "call-3")] == [1, 0, 1]
+    assert await recovered(store, clock) == 1
+
+
+async def test_a_store_that_is_away_is_no_fault_of_a_call(
+    store: Store, clock: SteppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.calls.begin(CallRecord(attempt(), "acme", NUMBER.number, "plain"))
+
+    async def away(call_id: CallId) -> list[CallLine]:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(store.calls, "journal", away)
+    with pytest.raises(StoreUnavailable):
+        await recovered(store, clock)

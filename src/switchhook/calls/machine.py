@@ -147,6 +147,11 @@ class CallMachine:
         effects, self._effects = self._effects, []
         return effects
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the call came to, as soon as its first cause is known."""
+        return self._verdict
+
     # -- inputs ---------------------------------------------------------------------------------
 
     def start(self, now: float) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 from switchhook.agents.conversation import (
@@ -128,6 +128,7 @@ class CallSession:
         self._recorder: Recorder | None = None
         self._journal: CallJournal | None = None
         self._speaking = False
+        self._stop_with: Verdict | None = None
         self._connected_at: datetime | None = None
         self._transfers: list[TransferRecord] = []
         self._verdict: Verdict | None = None
@@ -144,21 +145,28 @@ class CallSession:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._driver = Driver(self._machine, self._perform)
+                self._driver = Driver(self._machine, self._perform, self._fault)
                 self._leg.subscribe(self._on_leg)
                 self._driver.feed(self._machine.start)
+                if self._stop_with is not None:
+                    self.stop(self._stop_with)
                 await self._over.wait()
                 await self._end_tasks()
         except* Exception:  # a call's fault ends that call alone; its record says so
             log.exception("call failed")
-            self._verdict = Verdict(Ending.INTERNAL_ERROR, "internal-error", "The server failed")
         finally:
             self._release()
         await self._record()
 
     def stop(self, verdict: Verdict) -> None:
         """End the call from outside."""
+        self._stop_with = verdict
         self._feed(lambda now: self._machine.stop(verdict, now))
+
+    def _fault(self, fault: Exception) -> None:
+        """Something in this call broke outside its tasks: the call ends here, with its record and all it holds given back."""
+        log.error("call failed", exc_info=fault)
+        self._over.set()
 
     # -- the door: everything above the packet enters here ---------------------------------------
 
@@ -178,7 +186,7 @@ class CallSession:
         self._feed(lambda now: self._machine.leg_event(event, now))
 
     def _on_drained(self) -> None:
-        if self._speaking:
+        if self._speaking and self._leg.playout.idle:  # an interrupted agent's last sound may be told only now
             self._speaking = False
             self._feed(self._machine.spoken)
         else:
@@ -198,7 +206,10 @@ class CallSession:
     def _on_model_frame(self, data: bytes) -> None:
         agent, driver = self._agent, self._agent_driver
         if agent is not None and driver is not None:
-            agent.model_frame(data, self._parts.clock.now())
+            try:
+                agent.model_frame(data, self._parts.clock.now())
+            except Exception as fault:  # noqa: BLE001 - `_fault` logs it
+                self._fault(fault)
             driver.drain()
 
     # -- effects of the call ---------------------------------------------------------------------
@@ -260,8 +271,10 @@ class CallSession:
     async def _speak(self, text: str) -> None:
         try:
             sound = await self._parts.voice.synthesize(text, self._leg.encoding)
-        except SwitchhookError as error:
-            log.warning("message not spoken", extra={"error": str(error)})
+        except Exception as error:  # whatever the voice died of, the call goes on without the message
+            log.warning("message not spoken", exc_info=error)
+            sound = b""
+        if not sound:
             self._feed(self._machine.spoken)
             return
         now = self._parts.clock.now()
@@ -285,7 +298,7 @@ class CallSession:
         agent = self._parts.agents.agent(spec, self._leg.playout, self._leg.encoding)
         link = self._parts.agents.link(self._on_model_open, self._on_model_frame, self._on_model_lost)
         self._agent, self._link = agent, link
-        self._agent_driver = Driver(agent, self._perform_for_agent)
+        self._agent_driver = Driver(agent, self._perform_for_agent, self._fault)
         send, hear = link.send, agent.hear
 
         def on_audio(payload: bytes, now: float) -> None:
@@ -359,27 +372,35 @@ class CallSession:
             task.cancel()
 
     def _release(self) -> None:
-        self._stop_agent()
+        """Give everything back; a step that fails does not keep the next one from its turn."""
+        steps: list[Callable[[], object]] = [self._stop_agent, lambda: self._leg.tap(None), self._leg.close]
         if self._driver is not None:
-            self._driver.close()
-        self._leg.tap(None)
-        self._leg.close()
-        # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
-        self._leg.subscribe(_ignore)
-        self._driver = self._tasks = None
+            steps.append(self._driver.close)
         if self._recorder is not None:
-            self._recorder.stop()
+            steps.append(self._recorder.stop)
+        for step in steps:
+            try:
+                step()
+            except Exception:
+                log.exception("part of a call could not be given back")
 
     async def _record(self) -> None:
-        machine, parts = self._machine, self._parts
+        try:
+            await self._parts.book.finish(self._report())
+        except Exception:  # the row without an end is found again by recovery
+            log.exception("call record could not be written")
+
+    def _report(self) -> CallReport:
+        machine, clock = self._machine, self._parts.clock
         plan, refusal = machine.plan, machine.refusal
-        ended_at = parts.clock.utc()
-        report = CallReport(
+        ended_at = clock.utc()
+        fault = Verdict(Ending.INTERNAL_ERROR, "internal-error", "The server failed")
+        return CallReport(
             attempt=self.attempt,
             number=plan.number if plan else refusal.number if refusal else None,
-            verdict=self._verdict or Verdict(Ending.INTERNAL_ERROR, "internal-error", "The server failed"),
+            verdict=self._verdict or machine.verdict or fault,
             connected_at=self._connected_at,
-            ended_at=max(ended_at, (self._connected_at or ended_at) + timedelta(0)),
+            ended_at=max(ended_at, self._connected_at or ended_at),
             customer_call_id=(plan.customer_call_id if plan else None) or self.attempt.customer_call_id,
             journal=plan.journal if plan else JournalSpec(),
             transfers=tuple(self._transfers),
@@ -387,11 +408,3 @@ class CallSession:
             usage=self._usage,
             figures=dict(self._leg.figures),
         )
-        try:
-            await parts.book.finish(report)
-        except Exception:  # the row without an end is found again by recovery
-            log.exception("call record could not be written")
-
-
-def _ignore(event: LegEvent) -> None:
-    """A call that is over is told nothing."""

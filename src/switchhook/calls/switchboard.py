@@ -89,6 +89,8 @@ class Switchboard:
     async def _run(self, session: CallSession) -> None:
         try:
             await session.run()
+        except Exception:  # one call never ends the others
+            log.exception("a call's session failed")
         finally:
             self.counts["ended"] += 1
             del self._live[session.attempt.call_id]

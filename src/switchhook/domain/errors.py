@@ -37,12 +37,6 @@ class MissingExtra(SwitchhookError):
     code = "extra-missing"
 
 
-class CallStartFailed(SwitchhookError):
-    """The customer's CallStart webhook gave no usable reply."""
-
-    code = "call-start-failed"
-
-
 class RecordingError(SwitchhookError):
     """A recording cannot be read, decrypted or made."""
 

@@ -1,4 +1,4 @@
-"""The clock of every leg's RTP: one timer gives each line its beat, 20 ms after the one before.
+"""The clock of every leg's RTP: one loop timer gives each line its beat, 20 ms after the one before.
 
 Time is cut into ticks of 2 ms, and a line beats in one of ten slots: tick modulo ten. Lines of one slot share a wake-up, so that
 there are never more than 500 a second, however many lines there are (a grid of 1 ms cost a tenth more CPU at 100 lines and kept
@@ -8,12 +8,11 @@ is true however late the loop was.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
-
-from switchhook.telephony.alarm import Alarm
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +22,8 @@ CATCH_UP_TICKS = 100
 """A loop that was late no longer than 200 ms catches up on every beat; after that it skips whole frames: nothing bursts."""
 _EPSILON_TICKS = 0.005
 """Floating-point room."""
+_EARLY_S = 0.0005
+"""Timers of the loop are whole milliseconds: a beat that is nearer than half of one is given, not waited for."""
 
 
 class Beating(Protocol):
@@ -91,15 +92,16 @@ class Ring:
 
 
 class Pacer:
-    """Runs a ring on one alarm. One for each process, made on its loop."""
+    """Runs a ring on the loop's timer. One for each process, made on its loop."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.skipped_frames = 0
         """Frames that no line sent because the loop was more than 200 ms late."""
         self._ring = Ring()
-        self._alarm = Alarm(self._wake)
-        self._armed = self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def tick(self) -> int:
         """The tick that is now."""
@@ -108,7 +110,7 @@ class Pacer:
     def join(self, line: Beating, tick: int) -> None:
         """The line's last beat was at `tick`; it beats each 20 ms from there on."""
         self._ring.join(line, tick)
-        if not self._armed:
+        if self._timer is None and not self._closed:
             self._arm()
 
     def leave(self, line: Beating, tick: int) -> None:
@@ -118,14 +120,19 @@ class Pacer:
     def close(self) -> None:
         """Stop for good; idempotent."""
         self._closed = True
-        self._alarm.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _arm(self) -> None:
         due = self._ring.due
-        self._armed = due is not None and not self._closed
-        if due is not None and self._armed:
-            self._alarm.set(due / TICKS_PER_S - self.clock())
+        if due is None or self._closed:
+            self._timer = None
+            return
+        delay = due / TICKS_PER_S - self.clock()
+        self._timer = self._loop.call_later(max(0.001, delay), self._wake)
 
     def _wake(self) -> None:
-        self.skipped_frames += self._ring.serve(self.tick())
+        now_tick = int((self.clock() + _EARLY_S) * TICKS_PER_S + _EPSILON_TICKS)
+        self.skipped_frames += self._ring.serve(now_tick)
         self._arm()

@@ -23,6 +23,9 @@ FAILURE_RATE = 1 / 30
 FAILURE_BURST = 10.0
 """Wrong passwords of one address: ten at once, then one in 30 s; beyond, it hears nothing."""
 
+PROOF_HOLDS_S = 600.0
+"""For so long after a right password every message of its address is read."""
+
 
 class Bucket:
     """A token bucket."""
@@ -79,6 +82,29 @@ class SourceBuckets:
         return bucket is not None and bucket.level(now) < 1
 
 
+class ProvenSources:
+    """Addresses that gave a right password lately, a bounded number: when full, the oldest proof is forgotten."""
+
+    def __init__(self, capacity: int = MAX_SOURCES) -> None:
+        self._capacity = capacity
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, source: str, now: float) -> None:
+        """A right password came from there."""
+        self._until[source] = now + PROOF_HOLDS_S
+        self._until.move_to_end(source)
+        if len(self._until) > self._capacity:
+            self._until.popitem(last=False)
+
+    def holds(self, source: str, now: float) -> bool:
+        """Whether one came lately."""
+        until = self._until.get(source)
+        return until is not None and now < until
+
+
 class SipGate:
     """Judges sources. Implements the user agent's `Gatekeeper`."""
 
@@ -100,6 +126,7 @@ class SipGate:
         self._strangers = SourceBuckets(STRANGER_RATE, STRANGER_BURST)
         self._all_strangers: Bucket | None = None
         self._failures = SourceBuckets(FAILURE_RATE, FAILURE_BURST)
+        self._proven = ProvenSources()
         self.dropped = 0
         """Messages of strangers that were not even read."""
 
@@ -114,7 +141,7 @@ class SipGate:
 
     def reads(self, host: str, now: float) -> bool:
         """Whether a message from this address is read at all. Strangers have a budget: it may belong to a live call."""
-        if self._trunks.by_address(host) is not None:
+        if self._trunks.by_address(host) is not None or self._proven.holds(host, now):
             return True
         if self._all_strangers is None:
             self._all_strangers = Bucket(ALL_STRANGERS_RATE, ALL_STRANGERS_RATE, now)
@@ -148,6 +175,7 @@ class SipGate:
             account = Account(trunk.username or "", trunk.password or "", self._realm)
             verdict = verify(credentials, account, request.method, self._nonces, self._counts, now)
             if verdict is Verdict.GOOD:
+                self._proven.add(flow.host, now)
                 return Admitted(trunk.name)
             if verdict is Verdict.STALE:
                 return self._challenge(now, stale=True)

@@ -177,8 +177,10 @@ class SipLeg:
         if self._over:
             return
         self._over = True
-        self._release()
-        self._tell(LegEnded(reason, detail))
+        try:
+            self._release()
+        finally:
+            self._tell(LegEnded(reason, detail))
 
     # -- inside
 

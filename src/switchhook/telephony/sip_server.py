@@ -234,10 +234,19 @@ class SipServer:
                 self._transport.send(effect.data, effect.flow)
         elif isinstance(effect, Invited):
             self._invited(effect)
-        elif isinstance(effect, Declined):
-            self.on_declined(self._attempt(effect), effect.status, effect.reason)
         else:
-            self._told(effect)
+            self._guarded(effect)
+
+    def _guarded(self, effect: Declined | Answered | MediaAgreed | DigitReported | Ended) -> None:
+        """Effects come in batches of many calls: what breaks in one must not cost the others theirs."""
+        try:
+            if isinstance(effect, Declined):
+                self.on_declined(self._attempt(effect), effect.status, effect.reason)
+            else:
+                self._told(effect)
+        except Exception:
+            of = effect.request.call_id if isinstance(effect, Declined) else effect.session
+            logger.exception("sip.effect failed: %s of %s", type(effect).__name__, of)
 
     def _told(self, effect: Answered | MediaAgreed | DigitReported | Ended) -> None:
         leg = self._legs.get(effect.session)

@@ -80,7 +80,7 @@ class _Connection(asyncio.Protocol):
         self._kind = transport
         self._known = flow is not None
         self.kept = False
-        """Whether a call was admitted over it by digest: it may be idle for as long as a trunk's."""
+        """Whether a call was admitted over it: it may be idle for as long as a trunk's, and all that it sends is read."""
         self._seen_at = 0.0
         self._idle: asyncio.TimerHandle | None = None
         self.flow = flow
@@ -113,7 +113,7 @@ class _Connection(asyncio.Protocol):
         for frame in self._framer.feed(data):
             if isinstance(frame, Keepalive):
                 self.write(PONG)
-            elif receiver.reads(self.flow.host):
+            elif self.kept or receiver.reads(self.flow.host):
                 receiver.frame(frame, self.flow)
         receiver.end_of_batch()
         if self._framer.broken:
@@ -158,7 +158,7 @@ class SipTransport:
         self._by_address: dict[tuple[str, str, int], _Connection] = {}
         self._strangers: dict[str, int] = {}
         self._next_number = 0
-        self._waiting: dict[Flow, list[bytes]] = {}
+        self._waiting: dict[Flow, list[tuple[bytes, Flow]]] = {}
         # Connecting and name lookups happen inside synchronous sends; the transport owns their tasks until `close`.
         self._tasks: set[asyncio.Task[None]] = set()
         self._local: dict[str, str] = {}
@@ -224,10 +224,14 @@ class SipTransport:
             return
         connection = self._connections.get(flow.connection) if flow.connection else None
         connection = connection or self._by_address.get((flow.transport, flow.host, flow.port))
+        target = flow
+        if connection is None and flow.alternative is not None:
+            target = flow.to(*flow.alternative)
+            connection = self._by_address.get((target.transport, target.host, target.port))
         if connection is not None:
             connection.write(data)
         else:
-            self._queue(data, flow)
+            self._queue(data, flow, target)
 
     def keep(self, flow: Flow) -> None:
         """A call was admitted over this flow: its connection is no stranger's any more."""
@@ -348,28 +352,29 @@ class SipTransport:
                 del self._strangers[flow.host]
         self._failed(flow)
 
-    def _queue(self, data: bytes, flow: Flow) -> None:
-        waiting = self._waiting.get(flow)
+    def _queue(self, data: bytes, flow: Flow, target: Flow) -> None:
+        """Keep a message until there is a connection to `target`; `flow` is told when there will be none."""
+        waiting = self._waiting.get(target)
         if waiting is not None:
             if len(waiting) < _MAX_WAITING_MESSAGES:
-                waiting.append(data)
+                waiting.append((data, flow))
             return
-        self._waiting[flow] = [data]
-        self._spawn(self._connect(flow))
+        self._waiting[target] = [(data, flow)]
+        self._spawn(self._connect(target))
 
-    async def _connect(self, flow: Flow) -> None:
-        context = ssl.create_default_context() if flow.transport == "tls" else None
+    async def _connect(self, target: Flow) -> None:
+        context = ssl.create_default_context() if target.transport == "tls" else None
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 _, connection = await self.loop.create_connection(
-                    lambda: _Connection(self, flow.transport, flow), flow.host, flow.port, ssl=context
+                    lambda: _Connection(self, target.transport, target), target.host, target.port, ssl=context
                 )
         except (OSError, TimeoutError, UnicodeError):
-            self._waiting.pop(flow, None)
             self.unsent += 1
-            self._failed(flow)
+            for flow in {flow for _, flow in self._waiting.pop(target, [])}:
+                self._failed(flow)
             return
-        for data in self._waiting.pop(flow, []):
+        for data, _ in self._waiting.pop(target, []):
             connection.write(data)
 
     def _failed(self, flow: Flow) -> None:

@@ -12,7 +12,7 @@ from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt, CallId
 from switchhook.domain.plan import CallPlan
 from switchhook.domain.ports import Clock
-from switchhook.domain.records import CallLine, CallProgress, CallRecord, OutboxEvent
+from switchhook.domain.records import CallRecord, OutboxEvent
 from switchhook.domain.report import CallReport
 from switchhook.usecases.ending import end_event, final_record
 from switchhook.usecases.journal import Journal
@@ -100,18 +100,17 @@ class CallBookkeeper:
         """Write down what changed in live calls."""
         if not self._open:
             return
-        changes: list[CallProgress] = []
-        lines: list[CallLine] = []
-        for journal in self._open.values():
-            change, added = journal.take()
-            lines += added
-            if change is not None:
-                changes.append(change)
+        taken = [(journal, *journal.take()) for journal in self._open.values()]
+        changes = [change for _, change, _ in taken if change is not None]
+        lines = [line for _, _, added in taken for line in added]
         try:
             await self._calls.progress(changes, lines, self._clock.utc())
         except Exception:
-            # The edge of the writing task: calls go on, and their end webhooks are rendered from memory.
+            # The edge of the writing task: calls go on, and their journals are tried again with the next flush.
             logger.exception("the journals of live calls could not be written")
+            return
+        for journal, change, added in taken:
+            journal.handed_over(change, added)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._tasks is None:

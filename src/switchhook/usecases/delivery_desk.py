@@ -32,6 +32,7 @@ class DeliveryDesk:
         self._busy: Counter[str] = Counter()
         self._look_at = 0.0
         self._left_behind = False
+        self._released: set[str] | None = None
 
     @property
     def deadline(self) -> float:
@@ -70,6 +71,8 @@ class DeliveryDesk:
         self._busy[account] -= 1
         if not self._busy[account]:
             del self._busy[account]
+        if self._released is not None:
+            self._released.add(event_id)
         if self._left_behind:
             self._look_at = now
         if retry_in_s is not None:
@@ -82,12 +85,24 @@ class DeliveryDesk:
     def looking(self, now: float) -> int:
         """A look begins; gives how many due events to fetch, those under way among them."""
         self._look_at = now + LOOK_EVERY_S
+        self._released = set()
         self._left_behind = bool(self.full_accounts) or self.free == 0
         return self._places
 
+    def released_meanwhile(self) -> set[str]:
+        """Events released since `looking`, to be asked for once, when the rows are there.
+
+        Their rows may have been read before the outcome was recorded and must not be given to `admit`.
+        """
+        released, self._released = self._released or set(), None
+        return released
+
     def looked(self, fetched: int, next_due_in_s: float | None, now: float) -> None:
-        """A look is over, and what it fetched was given to `admit`."""
+        """A look is over, and what it fetched was given to `admit`, but for what was released meanwhile."""
         if fetched >= self._places:
             self._left_behind = True
+            if not self._under_way:
+                # All were released meanwhile: no release is to come that would look for the rest.
+                self._look_at = now
         if next_due_in_s is not None:
             self.look_in(next_due_in_s, now)

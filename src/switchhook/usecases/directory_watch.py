@@ -38,4 +38,7 @@ class DirectoryWatch:
                 await self.look()
             except StoreUnavailable:
                 logger.warning("the configuration could not be read; the one in force stays")
+            except Exception:
+                # The edge of the task: what cannot be taken up must not end the watching, or the calls with it.
+                logger.exception("the configuration could not be taken up")
             await asyncio.sleep(LOOK_EVERY_S)

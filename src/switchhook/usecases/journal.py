@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 
 from switchhook.domain.model import CallId, Utterance
@@ -29,7 +30,7 @@ class Journal:
         self._connected_at: datetime | None = None
         self._live: LiveTranscript | None = None
         self._characters = 0
-        self._changed = True
+        self._written: CallProgress | None = None
         self._handed_over = 0
         self.lines: list[CallLine] = []
 
@@ -46,7 +47,6 @@ class Journal:
     def answered(self, at: datetime) -> None:
         """The call was answered."""
         self._connected_at = at
-        self._changed = True
 
     def utterance(self, utterance: Utterance) -> None:
         """A final line of the transcript: delivered live if that is asked for, kept if that is asked for."""
@@ -65,12 +65,16 @@ class Journal:
             self._keep(CallLine(self._call_id, len(self.lines), LineKind.LOG, at, text))
 
     def take(self) -> tuple[CallProgress | None, list[CallLine]]:
-        """What has changed since the last time."""
-        lines = self.lines[self._handed_over :]
-        self._handed_over = len(self.lines)
-        changed, self._changed = self._changed, False
-        progress = CallProgress(self._call_id, self._spec, self._customer_call_id, self._connected_at) if changed else None
-        return progress, lines
+        """What is not known to be written: the progress, if it changed, and lines. Given again until `handed_over`."""
+        progress = CallProgress(self._call_id, self._spec, self._customer_call_id, self._connected_at)
+        return progress if progress != self._written else None, self.lines[self._handed_over :]
+
+    def handed_over(self, progress: CallProgress | None, lines: Sequence[CallLine]) -> None:
+        """What `take` gave is written."""
+        if progress is not None:
+            self._written = progress
+        if lines:
+            self._handed_over = lines[-1].position + 1
 
     def _keep(self, line: CallLine) -> None:
         if self._characters > MAX_CHARACTERS:

@@ -98,8 +98,10 @@ class Delivery:
         try:
             now = self._clock.utc()
             events = await self._outbox.due(now, limit, self._desk.full_accounts)
+            released = self._desk.released_meanwhile()
             for event in events:
-                self.offer(event)
+                if event.event_id not in released:
+                    self.offer(event)
             following = await self._outbox.next_due(now)
         except StoreUnavailable:
             self._desk.look_in(STORE_AWAY_S, self._clock.now())
@@ -135,7 +137,13 @@ class Delivery:
         outcome = await self._http.send(request)
         now = self._clock.utc()
         tried = replace(event, attempts=event.attempts + 1)
-        if contract.acknowledges(outcome):
+        try:
+            acknowledged = contract.acknowledges(outcome)
+        except Exception:
+            # A fault in a contract's folder must not take the event off its ladder.
+            logger.exception("a reply could not be judged", extra=context)
+            return self._failed(tried, contract, f"the contract could not judge {describe(outcome)}", now)
+        if acknowledged:
             logger.info("event delivered", extra=context)
             return replace(tried, state=OutboxState.DELIVERED, delivered_at=now, last_error=None)
         return self._failed(tried, contract, describe(outcome), now)

@@ -38,7 +38,7 @@ class DirectoryStore(Protocol):
 
 
 class CallStore(Protocol):
-    """Records of calls and their journals."""
+    """Records of calls and their journals. A line that is written already is left as it is."""
 
     async def begin(self, record: CallRecord) -> None:
         """Write a live call down."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from switchhook.domain.plan import RecordingSpec
 from switchhook.media import g711
 from switchhook.media.recording import encryption, spool
 from switchhook.media.recording.job import make_in_worker
-from switchhook.media.recording.recorder import CallRecorder, SpoolRecorders
+from switchhook.media.recording.recorder import MOST_WAITING, CallRecorder, SpoolRecorders
 
 CALL = CallId("11111111-2222-3333-4444-555555555555")
 
@@ -222,15 +224,139 @@ def test_a_timestamp_that_jumps_by_hours_is_not_believed(rig: Rig) -> None:
     check_sound(rig.make(), 1.0)
 
 
-def test_changed_spool_is_refused(rig: Rig) -> None:
+def sealed_spool(rig: Rig, seconds: float) -> tuple[Path, spool.SpoolHeader, bytes]:
+    """A complete spool with a password: its folder, header and data key."""
     recorder = rig.open(RecordingSpec("wav", "secret"))
-    play(rig, recorder, 4.0)
+    play(rig, recorder, seconds)
     recorder.stop()
     rig.recorders.writer.close()
-    audio = rig.folder / "spool" / CALL / "audio"
-    content = bytearray(audio.read_bytes())
-    content[100] ^= 1
-    audio.write_bytes(content)
-    with pytest.raises(RecordingError, match="second 0"):
-        rig.make()
+    folder = rig.folder / "spool" / CALL
+    header = spool.read_header(folder)
+    return folder, header, rig.keys.unwrap(bytes.fromhex(header.wrapped_data_key))
+
+
+def test_a_changed_second_is_silence_and_the_others_are_kept(rig: Rig, tmp_path: Path) -> None:
+    folder, header, data_key = sealed_spool(rig, 4.0)
+    content = bytearray((folder / "audio").read_bytes())
+    content[spool.record_size(header) + 100] ^= 1
+    (folder / "audio").write_bytes(content)
+    damaged: list[int] = []
+    seconds = list(spool.records(folder, header, data_key, Encoding.PCMU.silence, damaged))
+    assert damaged == [1]
+    assert seconds[1] == (b"\xff" * 8000, b"\xff" * 8000)
+    assert b"".join(caller for caller, _ in seconds[2:]) == tone(440, 32_000)[16_000:]
+    plain = tmp_path / "plain.wav"
+    plain.write_bytes(encryption.decrypt(rig.make().read_bytes(), "secret"))
+    sound, rate = soundfile.read(plain)
+    assert len(sound) == 4 * rate
+    assert not np.abs(sound[rate : 2 * rate]).max() > 0.001
+
+
+def test_a_wrong_key_makes_no_file(rig: Rig) -> None:
+    folder, _, _ = sealed_spool(rig, 4.0)
+    salt, wrapped = spool.read_file_key(folder)
+    with pytest.raises(RecordingError, match="key is wrong"):
+        make_in_worker(folder, rig.folder / "done", b"w" * 32, rig.keys.unwrap(wrapped), salt)
     assert not list((rig.folder / "done").glob("*.enc"))
+
+
+def test_a_torn_last_second_is_silence_and_the_recording_counts_as_salvaged(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 3.5)
+    recorder.stop()
+    rig.recorders.writer.close()
+    folder = rig.folder / "spool" / CALL
+    os.truncate(folder / "audio", 3 * spool.RECORD_BYTES + 5_000)
+    made = make_in_worker(folder, rig.folder / "done", b"", b"", b"")
+    assert made.salvaged
+    sound, rate = soundfile.read(rig.folder / "done" / made.name)
+    assert len(sound) == 3.5 * rate
+    assert abs(frequency(sound[: 3 * rate, 0], rate) - 440) < 3
+    assert not np.abs(sound[3 * rate :]).max() > 0.001
+
+
+def test_a_second_that_a_full_disk_cuts_is_silence_and_later_ones_are_in_their_place(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, full_at = os.pwrite, spool.RECORD_BYTES + 5_000
+
+    def pwrite(fd: int, data: bytes, position: int) -> int:
+        if position == full_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[: full_at - position] if position < full_at else data, position)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 3.0)
+    recorder.stop()
+    sound, rate = soundfile.read(rig.make())
+    assert rig.sealed == [CALL]
+    assert len(sound) == 3 * rate
+    assert not np.abs(sound[rate : 2 * rate]).max() > 0.001
+    assert abs(frequency(sound[2 * rate :, 0], rate) - 440) < 3
+
+
+def test_the_end_of_a_recording_is_written_however_far_the_disk_is_behind(rig: Rig) -> None:
+    writer, free, done = rig.recorders.writer, threading.Event(), list[int]()
+
+    def hold() -> None:
+        free.wait(10)
+
+    writer.put(hold)
+    recorder = rig.open(RecordingSpec("wav"))
+    for _ in range(MOST_WAITING + 100):
+        writer.put_sound(lambda: done.append(1))
+    recorder.stop()
+    free.set()
+    writer.close()
+    assert rig.sealed == [CALL]
+    assert writer.dropped >= 99
+    assert len(done) <= MOST_WAITING + 1
+
+
+def test_a_job_that_fails_does_not_end_the_other_recordings(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise ValueError("broken job")
+
+    rig.recorders.writer.put(fail)
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 1.5)
+    recorder.stop()
+    check_sound(rig.make(), 1.5)
+    assert "broken job" in caplog.text
+
+
+def test_a_recording_whose_end_cannot_be_written_is_salvaged(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    (rig.folder / "spool" / CALL / "end").mkdir()
+    play(rig, recorder, 2.0)
+    recorder.stop()
+    check_sound(rig.make(), 2.0)
+    assert rig.sealed == [CALL]
+
+
+def test_a_key_that_cannot_be_derived_does_not_leave_the_recording_hanging(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wrap(_: bytes) -> bytes:
+        raise MemoryError("no memory to derive")
+
+    recorder = rig.recorders.open(CALL, "acme", RecordingSpec("wav", "secret"), Encoding.PCMU, rig.clock.utc())
+    monkeypatch.setattr(rig.keys, "wrap", wrap)
+    with pytest.raises(MemoryError):
+        asyncio.run(rig.waiting.pop())
+    recorder.stop()
+    rig.recorders.writer.close()
+    assert rig.sealed == [CALL]
+    assert "no memory to derive" in caplog.text
+    with pytest.raises(RecordingError, match="never written"):
+        rig.make()
+
+
+def test_a_key_that_cannot_be_written_does_not_leave_the_recording_hanging(rig: Rig) -> None:
+    recorder = rig.recorders.open(CALL, "acme", RecordingSpec("wav", "secret"), Encoding.PCMU, rig.clock.utc())
+    (rig.folder / "spool" / CALL / "file-key.draft").mkdir()
+    asyncio.run(rig.waiting.pop())
+    recorder.stop()
+    rig.recorders.writer.close()
+    assert rig.sealed == [CALL]

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from switchhook.agents.providers.grammar import Grammar, GrammarInvalid
 from switchhook.media import g711
-from switchhook.media.resample import Resampler
 
 if TYPE_CHECKING:
     from pocketsphinx import Decoder
@@ -61,6 +60,8 @@ def warm_up() -> None:
 
 def recognize(linear: bytes, grammar: Grammar) -> Recognition:
     """Understand one utterance, linear 16-bit at 8 kHz. Raises GrammarInvalid."""
+    from switchhook.media.resample import Resampler  # numpy: for the worker, not for the server that imports this module's names
+
     silence = bytes(2 * _PADDING_MS * g711.RATE_HZ // 1000)
     return _ear().understand(Resampler(g711.RATE_HZ, _MODEL_HZ).process(silence + linear + silence), grammar)
 

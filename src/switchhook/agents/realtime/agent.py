@@ -100,11 +100,9 @@ class RealtimeAgent:
         self._ready_at = 0.0
         self._last_frame = 0.0
         self._greeted = False
-        self._caller_speaks = False
-        self._turn_owed = False
+        self._caller_speaks = self._turn_owed = self._unwanted = False
         self._quiet_since = 0.0
         self._response: str | None = None
-        self._unwanted = False
         self._requested = self._want = self._server_may_go_on = False
         self._spoke = self._retried = False
         self._unacknowledged: set[str] = set()

@@ -24,8 +24,8 @@ OPEN_SECONDS = 2
 """Seconds kept in memory behind the newest, for sound that arrives out of order."""
 AHEAD_S = 5
 """Sound placed further ahead of the clock than this is not believed: a peer's timestamps may jump by hours."""
-MOST_WAITING = 20_000
-"""Records that may wait for the disk; past that the newest is dropped and counted, so that a dead disk costs no memory."""
+MOST_WAITING = 2_000
+"""Jobs that may wait before a record of sound (16 kB) is dropped and counted, so that a dead disk costs 32 MB at most."""
 
 GATHER_S = 0.25
 """How long a writing thread that has caught up lets jobs gather: one wake-up serves the seconds of many calls."""
@@ -49,21 +49,25 @@ class SpoolWriter:
     """One thread that writes all recordings, so that the audio path never waits for the disk."""
 
     def __init__(self) -> None:
-        self._jobs: queue.Queue[Job | None] = queue.Queue(MOST_WAITING)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self.dropped = 0
 
-    def put(self, job: Job) -> None:
+    def put_sound(self, job: Job) -> None:
         """Do this in order with the other jobs. Dropped and counted when the disk is too far behind."""
+        if self._jobs.qsize() >= MOST_WAITING:
+            self.dropped += 1
+        else:
+            self.put(job)
+
+    def put(self, job: Job) -> None:
+        """Do this in order with the other jobs, however many wait: it holds no sound, and a recording has two of them at most."""
         if self._thread is None:
             self._closing.clear()
             self._thread = threading.Thread(target=self._run, name="recording-writer", daemon=True)
             self._thread.start()
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self.dropped += 1
+        self._jobs.put(job)
 
     def close(self) -> None:
         """Write what waits, then end."""
@@ -77,8 +81,8 @@ class SpoolWriter:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except OSError as error:
-                log.error("recording could not be written", extra={"error": str(error)})
+            except Exception:  # the edge of the thread: what fails for one recording must not end all others
+                log.exception("recording could not be written")
             if self._jobs.empty():
                 self._closing.wait(GATHER_S)
 
@@ -121,9 +125,12 @@ class CallRecorder:
         fd, folder, samples, on_sealed = self._fd, self._folder, self._end, self._on_sealed
 
         def finish() -> None:
-            os.close(fd)
-            spool.end(folder, samples)
-            on_sealed(CallId(folder.name))
+            try:
+                os.close(fd)
+                spool.end(folder, samples)
+            finally:
+                # Without its end the spool is salvaged.
+                on_sealed(CallId(folder.name))
 
         self._writer.put(finish)
 
@@ -161,7 +168,7 @@ class CallRecorder:
         record = bytes(self._open.pop(index))
         fd, header, key = self._fd, self._header, self._data_key
         position = index * spool.record_size(header)
-        self._writer.put(lambda: _write_at(fd, spool.seal(record, index, header, key), position))
+        self._writer.put_sound(lambda: _write_at(fd, spool.seal(record, index, header, key), position))
 
 
 class _SealedAfter:
@@ -178,9 +185,15 @@ class _SealedAfter:
 
 
 def _write_at(fd: int, data: bytes, position: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, position)
-        data, position = data[written:], position + written
+    """Write a record whole. Raises OSError when that fails; what was written of it is then zeroed, which reads as silence."""
+    done = 0
+    try:
+        while done < len(data):
+            done += os.pwrite(fd, data[done:], position + done)
+    except OSError:
+        if done:
+            os.pwrite(fd, bytes(done), position)
+        raise
 
 
 class SpoolRecorders:
@@ -228,11 +241,20 @@ class SpoolRecorders:
         return recorder
 
     async def _keep_file_key(self, folder: Path, password: str, kept: Sealed) -> None:
+        call_id = CallId(folder.name)
         salt = os.urandom(SALT_BYTES)
-        wrapped = self._keys.wrap(await self._run(derive_key, password, salt))
+        try:
+            wrapped = self._keys.wrap(await self._run(derive_key, password, salt))
+        except Exception:
+            # Without its key no file can be made: the spool is passed on all the same, so that the recording is listed as failed.
+            log.exception("the key of a recording could not be derived", extra={"call_id": call_id})
+            self.writer.put(lambda: kept(call_id))
+            raise
 
         def keep() -> None:
-            spool.keep_file_key(folder, salt, wrapped)
-            kept(CallId(folder.name))
+            try:
+                spool.keep_file_key(folder, salt, wrapped)
+            finally:
+                kept(call_id)
 
         self.writer.put(keep)

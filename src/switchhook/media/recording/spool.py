@@ -3,21 +3,26 @@
 `audio` is a row of one-second records of equal size: 8,000 bytes of G.711 from the caller, then 8,000 from the agent. A sealed
 record is AES-256-GCM under the recording's data key, with the record's index as nonce and the call id as associated data; the
 data key stands in the header, wrapped by the server key. A hole in the file (all bytes zero) is a second of silence. `end` holds
-the exact length in samples; without it the process died, and the recording is salvaged up to its last whole record.
+the exact length in samples; without it the process died, and the recording is salvaged up to its last whole record. A record that
+is short, unreadable or was changed is a second of silence in a recording that counts as salvaged.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from switchhook.domain.errors import RecordingError
+
+log = logging.getLogger(__name__)
 
 SAMPLES = 8_000
 """Samples of one channel in a record: one second."""
@@ -78,7 +83,7 @@ def read_file_key(folder: Path) -> tuple[bytes, bytes]:
         kept = json.loads((folder / "file-key").read_text())
         return bytes.fromhex(kept["salt"]), bytes.fromhex(kept["wrapped_key"])
     except (OSError, ValueError, KeyError):
-        raise RecordingError("the process died before the password's key was derived") from None
+        raise RecordingError("the password's key was never written: deriving it failed or the process died") from None
 
 
 def seal(record: bytes, index: int, header: SpoolHeader, data_key: bytes) -> bytes:
@@ -99,33 +104,64 @@ def end(folder: Path, samples: int) -> None:
 
 
 def length(folder: Path, header: SpoolHeader) -> tuple[int, bool]:
-    """(samples of the recording, whether it was salvaged)."""
+    """(samples of the recording, whether it is salvaged: the end or the last records were never written)."""
+    whole = (folder / "audio").stat().st_size // record_size(header)
     try:
-        return int((folder / "end").read_text()), False
+        samples = int((folder / "end").read_text())
     except (OSError, ValueError):
-        whole = (folder / "audio").stat().st_size // record_size(header)
         return whole * SAMPLES, True
+    return samples, whole * SAMPLES < samples
 
 
-def records(folder: Path, header: SpoolHeader, data_key: bytes, silence: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(caller, agent) second by second, each 8,000 bytes of G.711. Raises RecordingError when a sealed record was changed."""
-    size = record_size(header)
+def records(
+    folder: Path, header: SpoolHeader, data_key: bytes, silence: bytes, damaged: list[int] | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """(caller, agent) second by second, each 8,000 bytes of G.711.
+
+    A damaged second is silence, and its index is added to `damaged`. Raises RecordingError after the last second when
+    records could be read but none could be opened: then the key is wrong.
+    """
+    samples, _ = length(folder, header)
     quiet = silence * SAMPLES
+    lost = [] if damaged is None else damaged
+    opened = refused = 0
     with (folder / "audio").open("rb") as file:
-        index = 0
-        while len(block := file.read(size)) == size:
-            if not any(block):
+        for index in range(-(-samples // SAMPLES)):
+            block = _read(file, index, record_size(header))
+            if block is not None and not any(block):
                 yield quiet, quiet
-            else:
-                plain = _unseal(block, index, header, data_key)
+                continue
+            plain = None if block is None else _unseal(block, index, header, data_key)
+            if plain is not None:
+                opened += 1
                 yield plain[:SAMPLES], plain[SAMPLES:]
-            index += 1
+                continue
+            refused += block is not None
+            lost.append(index)
+            yield quiet, quiet
+    if refused and not opened:
+        raise RecordingError(f"no second of the spool {folder.name} can be opened: its key is wrong")
+    if lost:
+        log.warning(
+            "seconds of a recording are damaged", extra={"call_id": header.call_id, "seconds": len(lost), "first": lost[0]}
+        )
 
 
-def _unseal(block: bytes, index: int, header: SpoolHeader, data_key: bytes) -> bytes:
+def _read(file: IO[bytes], index: int, size: int) -> bytes | None:
+    """A record as it was written; None for one that is short or that the disk does not give."""
+    try:
+        file.seek(index * size)
+        block = file.read(size)
+    except OSError:
+        return None
+    return block if len(block) == size else None
+
+
+def _unseal(block: bytes, index: int, header: SpoolHeader, data_key: bytes) -> bytes | None:
+    """The plain record; None for one that was changed or that another key sealed."""
     if not header.sealed:
         return block
     try:
         return AESGCM(data_key).decrypt(index.to_bytes(12, "big"), block, header.call_id.encode())
     except InvalidTag:
-        raise RecordingError(f"second {index} of the spool was changed or its key is wrong") from None
+        return None

@@ -318,10 +318,23 @@ def test_over_tcp_everything_uses_the_connection() -> None:
     assert [message for _, message in ua.advance(31)] == []
 
 
-def test_our_bye_over_a_lost_connection_ends_at_once() -> None:
+def test_our_bye_over_a_lost_connection_is_sent_once_more_and_then_given_up() -> None:
     ua, caller = AgentOnClock(), Caller(transport="tcp")
     session = ua.answered_call(caller)
     ua.do(lambda agent, now: agent.hang_up(session, now))
+    [bye] = ua.do(lambda agent, now: agent.flow_failed(caller.flow, now))
+    assert isinstance(bye, Request)
+    assert bye.method == "BYE"
+    assert ua.sent[-1][2].alternative == (caller.host, caller.port)
+    assert ua.do(lambda agent, now: agent.flow_failed(caller.flow, now)) == []
+    assert ua.agent.sessions == 0
+
+
+def test_our_bye_to_a_caller_behind_nat_has_its_connection_alone() -> None:
+    ua, caller = AgentOnClock(), Caller(transport="tcp")
+    session = ua.answered_call(caller, headers=[("Contact", "<sip:ann@phone.invalid>")])
+    ua.do(lambda agent, now: agent.hang_up(session, now))
+    assert ua.sent[-1][2].alternative is None
     ua.do(lambda agent, now: agent.flow_failed(caller.flow, now))
     assert ua.agent.sessions == 0
 

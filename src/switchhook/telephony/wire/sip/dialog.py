@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from switchhook.telephony.wire.sip.address import NameAddr
@@ -118,13 +118,14 @@ class Dialog:
         transport = "tls" if hop.scheme == "sips" else hop.transport or self.flow.transport
         if transport not in ("udp", "tcp", "tls"):
             return self.flow
-        # A stream's far end is a port nobody listens on: the connection that the dialog came over is the way back (RFC 5923).
-        if transport == self.flow.transport != "udp":
-            return self.flow
         if not self.route_set and (self.behind_nat or hop.host.endswith(".invalid")):
             return self.flow
         host = (hop.params.get("maddr") or hop.host).strip("[]")
-        return Flow(transport, host, hop.port or (5061 if transport == "tls" else 5060))
+        port = hop.port or (5061 if transport == "tls" else 5060)
+        if transport == self.flow.transport and self.flow.reliable:
+            # The connection that the dialog came over is the way back (RFC 5923); its far end is a port nobody listens on.
+            return replace(self.flow, alternative=(host, port))
+        return Flow(transport, host, port)
 
     def _way(self) -> tuple[SipUri, list[NameAddr]]:
         """Request-URI and Route headers: a first proxy without `lr` routes strictly (RFC 3261 §12.2.1.1)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class Flow:
     port: int
     connection: int = 0
     """The shell's number of the stream connection; 0 when there is none yet."""
+    alternative: tuple[str, int] | None = field(default=None, compare=False)
+    """Where the peer listens, by the same transport: connect there once the stream connection is gone (RFC 5923 §5)."""
 
     @property
     def reliable(self) -> bool:

@@ -25,6 +25,8 @@ from switchhook.telephony.wire.sip.transaction_layer import ClientExchange, Serv
 
 _STILL_RINGING_S = 60.0
 """RFC 3261 §13.3.1.1: a provisional response each minute keeps proxies from cancelling."""
+_FAILED_RETRY_S = 5
+"""Retry-After of a call refused for want of a port: one comes free with the next call that ends."""
 
 
 class Phase(Enum):
@@ -70,6 +72,7 @@ class InviteSession:
         self._ring_again_at: float | None = None
         self._unacknowledged: _Unacknowledged | None = None
         self._bye_owed = False
+        self._bye_repeated = False
 
     @property
     def flow(self) -> Flow:
@@ -126,7 +129,7 @@ class InviteSession:
     def fail(self, reason: str, detail: str, now: float) -> None:
         """End it because the line does not work: no media, no RTP port."""
         if self.phase is Phase.RINGING:
-            self._refuse(503, None, None, now)
+            self._refuse(503, None, _FAILED_RETRY_S, now)
             self._end(reason, detail, now)
         else:
             self.finish(reason, detail, now)
@@ -344,6 +347,10 @@ class InviteSession:
         """No answer will come to our BYE (timer F, or it could not be sent), or to a refresh."""
         if exchange.request.method != "BYE":
             self.refresh.unanswered(exchange, reason, now)
+        elif reason == "transport" and exchange.flow.alternative is not None and not self._bye_repeated:
+            # The connection was lost with the BYE: once more, to where the peer listens.
+            self._bye_repeated = True
+            self._send_bye(now)
         else:
             self.core.forget(self.number)
         self.core.reschedule(self.number)
