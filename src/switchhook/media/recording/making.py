@@ -38,7 +38,8 @@ def make_file(folder: Path, target: Path, data_key: bytes, file_key: bytes, salt
     suffix = header.format + (".enc" if header.sealed else "")
     path = target / f"{header.call_id}.{suffix}"
     draft = path.with_name(path.name + ".draft")
-    seconds = _decoded(folder, header, data_key, samples)
+    damaged: list[int] = []
+    seconds = _decoded(folder, header, data_key, samples, damaged)
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
     if header.sealed:
         if not file_key:
@@ -51,14 +52,16 @@ def make_file(folder: Path, target: Path, data_key: bytes, file_key: bytes, salt
             _encode(file, header.format, seconds)
     draft.chmod(0o600)
     draft.replace(path)
-    return MadeFile(path.name, path.stat().st_size, samples, header.sealed, salvaged)
+    return MadeFile(path.name, path.stat().st_size, samples, header.sealed, salvaged or bool(damaged))
 
 
-def _decoded(folder: Path, header: SpoolHeader, data_key: bytes, samples: int) -> Iterator[np.ndarray[Any, np.dtype[np.int16]]]:
+def _decoded(
+    folder: Path, header: SpoolHeader, data_key: bytes, samples: int, damaged: list[int]
+) -> Iterator[np.ndarray[Any, np.dtype[np.int16]]]:
     """Stereo blocks of at most one second, shape (samples, 2), 16-bit."""
     encoding = Encoding(header.encoding)
     left = samples
-    for caller, agent in spool.records(folder, header, data_key, encoding.silence):
+    for caller, agent in spool.records(folder, header, data_key, encoding.silence, damaged):
         if left <= 0:
             return
         count = min(left, SAMPLES)
