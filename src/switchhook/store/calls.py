@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from switchhook.store.database import Database, insert_missing
 from switchhook.store.outbox import event_row
 from switchhook.store.schema import call_lines, calls, nodes, outbox
 from switchhook.store.writer import Writer
+
+logger = logging.getLogger(__name__)
 
 BEGIN_WITHIN_S = 0.01
 """The start webhook waits for this row."""
@@ -116,7 +119,7 @@ class CallRepository:
         ]
 
     async def live(self) -> list[tuple[CallRecord, datetime]]:
-        """This node's calls without an end, each with the last time at which it is known to have lived."""
+        """This node's calls without an end, each with the last time at which it is known to have lived; unreadable ones left out."""
 
         def work(connection: Connection) -> list[tuple[Any, datetime | None]]:
             rows = connection.execute(_LIVE, {"wanted": self._node}).all()
@@ -126,7 +129,14 @@ class CallRepository:
         seen_at = await self._database.read(
             lambda connection: connection.execute(select(nodes.c.seen_at).where(nodes.c.name == self._node)).scalar()
         )
-        return [(_record(row), _last_known(row, line_at, seen_at)) for row, line_at in found]
+        readable = []
+        for row, line_at in found:
+            try:
+                readable.append((_record(row), _last_known(row, line_at, seen_at)))
+            except (ValueError, TypeError, KeyError, msgspec.MsgspecError):
+                # One unreadable row must not keep the server from starting; it is looked at again at the next start.
+                logger.exception("the record of a call cannot be read", extra={"call_id": row.call_id})
+        return readable
 
     def _row(self, record: CallRecord) -> dict[str, Any]:
         attempt = record.attempt
