@@ -119,7 +119,7 @@ class CallRepository:
         ]
 
     async def live(self) -> list[tuple[CallRecord, datetime]]:
-        """This node's calls without an end, each with the last time at which it is known to have lived; unreadable ones left out."""
+        """This node's calls without an end, each with the last time it is known to have lived; unreadable ones are left out."""
 
         def work(connection: Connection) -> list[tuple[Any, datetime | None]]:
             rows = connection.execute(_LIVE, {"wanted": self._node}).all()
