@@ -191,6 +191,8 @@ class Load:
             data, ancillary, _, _ = caller.media.recvmsg(2048, 64)
         except (BlockingIOError, ConnectionRefusedError):
             return
+        if 192 <= data[1] <= 223:
+            return  # RTCP (RFC 5761 §4): a neighbour's report, whose port is the one after its sound's
         caller.packets += 1
         frame = data[12:]
         if len(frame) != numbered.FRAME_BYTES or data[1] & 0x7F != 0:
