@@ -383,6 +383,9 @@ class CallSession:
                 step()
             except Exception:
                 log.exception("part of a call could not be given back")
+        # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
+        self._leg.subscribe(_ignore)
+        self._driver = self._tasks = None
 
     async def _record(self) -> None:
         try:
@@ -408,3 +411,7 @@ class CallSession:
             usage=self._usage,
             figures=dict(self._leg.figures),
         )
+
+
+def _ignore(event: LegEvent) -> None:
+    """A call that is over is told nothing."""
