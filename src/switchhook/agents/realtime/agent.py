@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -84,10 +83,8 @@ class RealtimeAgent:
         self._effects: list[AgentEffect] = []
         self._deadlines: dict[str, float] = {}
         self._stage = _Stage.NEW
-        self._began = 0.0
-        self._began_utc = clock.utc()
         self._ledger = ToolLedger()
-        self._transcript = Transcript(self._wall)
+        self._transcript = Transcript(clock.utc())
         self._playing = Playing(playout, encoding)
         self._usage = Usage()
         self._heard_as, self._spoken_as = dialect.asked_formats(spec.session_update)
@@ -168,7 +165,7 @@ class RealtimeAgent:
 
     def start(self, now: float) -> None:
         """Begin."""
-        self._began, self._began_utc = now, self._clock.utc()
+        self._transcript.begin(now, self._clock.utc())
         self._open(now)
 
     def model_opened(self, now: float) -> None:
@@ -718,9 +715,6 @@ class RealtimeAgent:
 
     def _log(self, text: str) -> None:
         self._effects.append(Logged(text))
-
-    def _wall(self, at: float) -> datetime:
-        return self._began_utc + timedelta(seconds=at - self._began)
 
 
 _Handler = Callable[[RealtimeAgent, Event, float], None]

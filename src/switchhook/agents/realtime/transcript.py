@@ -10,9 +10,8 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from switchhook.domain.model import Speaker, Utterance
 
@@ -54,15 +53,20 @@ def heard_words(text: str, share: float) -> str:
 
 
 class Transcript:
-    """Lines by item id, released in order. `wall` turns monotonic seconds into UTC."""
+    """Lines by item id, released in order. Times go in as monotonic seconds and come out as UTC, from `begin` on."""
 
-    def __init__(self, wall: Callable[[float], datetime]) -> None:
-        self._wall = wall
+    def __init__(self, utc: datetime) -> None:
+        self._began = 0.0
+        self._began_utc = utc
         self._lines: dict[str, _Line] = {}
         self._sequence: list[str] = []
         self._next_order = 0
         self._held_since: float | None = None
         self._told: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED_LINES)
+
+    def begin(self, now: float, utc: datetime) -> None:
+        """The conversation begins: both clocks at this moment."""
+        self._began, self._began_utc = now, utc
 
     @property
     def deadline(self) -> float | None:
@@ -178,7 +182,8 @@ class Transcript:
         if not text:
             return []
         self._told.append((line.speaker, text))
-        return [Utterance(line.speaker, text, order, self._wall(line.at), interrupted=share < 1.0)]
+        at = self._began_utc + timedelta(seconds=line.at - self._began)
+        return [Utterance(line.speaker, text, order, at, interrupted=share < 1.0)]
 
     def _take_order(self) -> int:
         self._next_order += 1
