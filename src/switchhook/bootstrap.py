@@ -30,14 +30,15 @@ from switchhook.api.ops.metrics import Metrics, Sample
 from switchhook.api.vns.contract import VnsContract
 from switchhook.api.vns.routes import routes as vns_routes
 from switchhook.api.vns.webhook_test import WebhookName, try_webhook
-from switchhook.calls.session import AgentMaker, CallParts, ModelLink, current_call
+from switchhook.calls.parts import AgentMaker, CallParts, ModelLink
+from switchhook.calls.session import current_call
 from switchhook.calls.switchboard import Switchboard
 from switchhook.domain.contract import Contract
 from switchhook.domain.errors import ApplyError, RecordingError, SettingError, SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Number
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import AgentSpec
-from switchhook.domain.ports import Playout
+from switchhook.domain.ports import OfferedLeg, Playout
 from switchhook.domain.records import OutboxCounts
 from switchhook.egress import Egress
 from switchhook.media.recording.recorder import SpoolRecorders
@@ -144,8 +145,11 @@ class Server:
         self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
         self.pacer = Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
+        self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
+        self.dialer: Any = None
+        self.dialling: Any = None
+        self.joining: Any = None
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
-        self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self.switchboard.offer, self.clock, os.urandom)
         self.sip.on_declined = self.switchboard.declined
         self.metrics = Metrics(self._samples)
         self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
@@ -271,6 +275,9 @@ class Server:
             recorders=self.recorders,
             voice=self.voice,
             clock=self.clock,
+            dialer=self.dialer,
+            dialling=self.dialling,
+            joining=self.joining,
         )
 
     def _mounts(self) -> list[Any]:
@@ -280,6 +287,9 @@ class Server:
             "draining": self._check_drain,
         }
         return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token)]
+
+    def _on_call(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
+        self.switchboard.offer(attempt, leg)
 
     def _stream(self) -> RtpStream:
         return RtpStream(self.ports, self.pacer, self.settings.media_timeout_s)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from switchhook.agents.conversation import Agent, ModelLoss
-from switchhook.calls.session import ModelLink
+from switchhook.calls.parts import Joined, ModelLink
+from switchhook.calls.transfer import WaitingSound
+from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused, DialRequest
 from switchhook.domain.errors import VoiceUnavailable
-from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, ToolCall, Utterance
-from switchhook.domain.plan import AgentSpec, CallPlan, RecordingSpec, Refusal
+from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, ToolCall, TransferMode, TransferRecord, Utterance
+from switchhook.domain.plan import AgentSpec, CallPlan, RecordingSpec, Refusal, TransferOrder
 from switchhook.domain.ports import (
     CallJournal,
+    FrameSource,
     FrameTap,
     Heard,
     Leg,
     LegAnswered,
     LegEnded,
     LegEvent,
+    OfferedLeg,
     Playout,
     PlayoutDrained,
     Recorder,
@@ -64,6 +69,9 @@ class FakePlayout:
         self._lengths.clear()
         return heard
 
+    def play_from(self, source: FrameSource | None) -> None:
+        self.source = source
+
     def heard_ms(self, key: str, now: float) -> int:
         return self._lengths.get(key, 0)
 
@@ -80,6 +88,7 @@ class FakeLeg:
         self.playout: Playout = FakePlayout(self)
         self.encrypted = False
         self.done: list[str] = []
+        self.transfer_mode = TransferMode.BRIDGE
         self.answers = True
         self.confirms = True
         self.closed = False
@@ -124,6 +133,15 @@ class FakeLeg:
 
     def close(self) -> None:
         self.closed = True
+
+    def send_digit(self, digit: str, duration_ms: int = 160) -> None:
+        self.done.append(f"digit {digit}")
+
+    def refer(self, target: str, replaces: Leg | None = None) -> None:
+        self.done.append(f"refer {target}" + (" attended" if replaces is not None else ""))
+
+    def refer_result(self, status: int) -> None:
+        self.done.append(f"refer result {status}")
 
     @property
     def figures(self) -> Mapping[str, float]:
@@ -195,6 +213,13 @@ class FakeJournal:
         self.tools_finished += 1
         return '{"status":"ok"}'
 
+    def transfer_order(self, call: ToolCall) -> TransferOrder | str:
+        asked = json.loads(call.arguments or "{}")
+        return TransferOrder(asked["to"], "+13032639999", attended=bool(asked.get("attended"))) if "to" in asked else "no number"
+
+    def transfer_output(self, call: ToolCall, transfer: TransferRecord) -> str:
+        return json.dumps({"status": "failed", "result": transfer.result})
+
     def answered(self, at: datetime) -> None:
         self.lines.append("answered")
 
@@ -238,8 +263,19 @@ class FakeRecorders:
     def __init__(self) -> None:
         self.open_now = 0
         self.opened = 0
+        self.paused = False
+        self.on_failed: Callable[[str], None] | None = None
 
-    def open(self, call_id: CallId, account: str, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
+    def open(
+        self,
+        call_id: CallId,
+        account: str,
+        spec: RecordingSpec,
+        encoding: Encoding,
+        started_at: datetime,
+        on_failed: Callable[[str], None] | None = None,
+    ) -> Recorder:
+        self.on_failed = on_failed
         self.open_now += 1
         self.opened += 1
         return self
@@ -249,6 +285,12 @@ class FakeRecorders:
 
     def sent(self, payload: bytes, position: int) -> None:
         pass
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
     def stop(self) -> None:
         self.open_now -= 1
@@ -272,6 +314,76 @@ def attempt(call_id: str = "9e6a9d8e-6a92-4b3f-9a2c-1c63c1f3a8f1") -> CallAttemp
     return CallAttempt(CallId(call_id), Direction.INBOUND, "7206999999", "3032639999", "John Smith", "acme", "sip", EPOCH)
 
 
-def is_a_leg(leg: FakeLeg) -> Leg:
+class FakeDialer:
+    """Dials lines that the test answers."""
+
+    def __init__(self) -> None:
+        self.requests: list[DialRequest] = []
+        self.legs: list[FakeLeg] = []
+
+    def dial(self, request: DialRequest) -> Leg:
+        self.requests.append(request)
+        self.legs.append(FakeLeg())
+        return self.legs[-1]
+
+
+class FakeGate:
+    """A dialling policy that counts what it has let through."""
+
+    def __init__(self) -> None:
+        self.refusal: DialRefused | None = None
+        self.delay_s = 0.01
+        self.given = 0
+        self.live: set[int] = set()
+
+    async def admit(self, account: str, number: str, purpose: DialPurpose) -> DialPermit | DialRefused:
+        await asyncio.sleep(self.delay_s)
+        if self.refusal is not None:
+            return self.refusal
+        return self.permit(number)
+
+    def permit(self, number: str) -> DialPermit:
+        self.given += 1
+        self.live.add(self.given)
+        return DialPermit(number, 3600, self.given)
+
+    def release(self, permit: DialPermit, seconds: float) -> None:
+        self.live.discard(permit.token)
+
+
+class FakeJoining:
+    """Counts who is joined and who waits."""
+
+    def __init__(self) -> None:
+        self.joined: list[tuple[Leg, Leg]] = []
+        self.waiting: dict[int, WaitingSound] = {}
+        self.digits: list[str] = []
+
+    def join(self, one: Leg, other: Leg) -> Joined:
+        self.joined.append((one, other))
+        return _FakeJoined(self, (one, other))
+
+    def play(self, leg: Leg, sound: WaitingSound) -> None:
+        self.waiting[id(leg)] = sound
+
+    def quiet(self, leg: Leg) -> None:
+        self.waiting.pop(id(leg), None)
+
+
+class _FakeJoined:
+    def __init__(self, joining: FakeJoining, pair: tuple[Leg, Leg]) -> None:
+        self._joining = joining
+        self._pair = pair
+
+    def digit(self, pressed_on: Leg, digit: str) -> None:
+        assert pressed_on in self._pair
+        self._joining.digits.append(digit)
+
+    def close(self) -> None:
+        if self._pair in self._joining.joined:
+            self._joining.joined.remove(self._pair)
+
+
+def is_a_leg(leg: FakeLeg) -> OfferedLeg:
     """The type checker's proof that the fake is one."""
     return leg

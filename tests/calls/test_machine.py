@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 
 from switchhook.agents.conversation import FailureKind
 from switchhook.calls.machine import (
+    AgentMayBegin,
     AnswerLeg,
     CallEffect,
     CallLimits,
     CallMachine,
     CloseLeg,
+    DialLeg,
     Ended,
     HangUpLeg,
     OpenAgent,
     RejectLeg,
     Ring,
     Route,
-    RouteFailed,
     Speak,
     Stage,
+    StartTransfer,
     StopAgent,
 )
 from switchhook.domain.model import Number
@@ -133,14 +135,70 @@ def test_failed_agent_plays_the_message_then_hangs_up(kind: FailureKind, ending:
     assert call.verdict == Verdict(ending, call.verdict.reason if call.verdict else "", "gone")
 
 
-def test_failure_route_is_recorded_as_failed_and_its_message_spoken() -> None:
+def test_failure_route_is_a_transfer_and_its_failure_the_end() -> None:
     call = Call()
-    flow: tuple[Action, ...] = (Answer(), Converse(SPEC, (RouteTo("+13035551212", "One moment"),)))
+    flow: tuple[Action, ...] = (Answer(), Converse(SPEC, (RouteTo("+13035551212"),)))
     call.do(lambda now: call.machine.routed(plan(flow), now))
     call.do(lambda now: call.machine.leg_event(LegAnswered(), now))
     effects = call.do(lambda now: call.machine.agent_failed(FailureKind.NOT_ESTABLISHED, "401", now))
-    assert [type(effect) for effect in effects] == [StopAgent, RouteFailed, Speak]
-    assert call.do(call.machine.spoken) == [HangUpLeg()]
+    assert effects == [StopAgent(), StartTransfer("+13035551212")]
+    assert call.do(lambda now: call.machine.transfer_over(False, "transfer-busy", now)) == [HangUpLeg()]
+
+
+def test_the_time_limit_is_the_agents_and_two_people_may_talk_on() -> None:
+    call = talking()
+    call.do(call.machine.transfer_begun)
+    assert call.do(call.machine.put_through) == [StopAgent()]
+    assert call.wait(3000) == []
+    assert call.do(lambda now: call.machine.transfer_over(True, "callee-hung-up", now)) == [HangUpLeg()]
+    call.do(lambda now: call.machine.leg_event(ended("hung-up"), now))
+    assert call.verdict == Verdict(Ending.COMPLETED, "callee-hung-up")
+
+
+def test_an_agent_that_is_lost_during_a_transfer_is_missed_when_it_fails() -> None:
+    call = talking()
+    call.do(call.machine.transfer_begun)
+    assert call.do(lambda now: call.machine.agent_failed(FailureKind.LOST, "gone", now)) == []
+    effects = call.do(lambda now: call.machine.transfer_over(False, "transfer-busy", now))
+    assert effects == [StopAgent(), Speak("sorry")]
+
+
+def test_an_outbound_call_dials_when_its_plan_is_there_and_the_agent_waits_for_the_answer() -> None:
+    machine = CallMachine(CallLimits(), outbound=True)
+    machine.start(0)
+    assert machine.take() == [Route()]
+    machine.routed(plan(), 1)
+    assert machine.take() == [DialLeg(45.0), OpenAgent(SPEC, waiting=True)]
+    machine.leg_event(LegAnswered(), 9)
+    assert machine.take() == [AgentMayBegin()]
+
+
+@pytest.mark.parametrize(
+    ("end", "ending", "reason"),
+    [
+        (LegEnded("refused", "", 486), Ending.COMPLETED, "busy"),
+        (LegEnded("no-answer"), Ending.COMPLETED, "no-answer"),
+        (LegEnded("refused", "", 404), Ending.COMPLETED, "unreachable"),
+        (LegEnded("trunk-failed", "", 503), Ending.OUTBOUND_NOT_PLACED, "trunk-error"),
+        (LegEnded("line-failed"), Ending.INTERNAL_ERROR, "error"),
+    ],
+)
+def test_an_outbound_call_that_is_not_answered_tells_why(end: LegEnded, ending: Ending, reason: str) -> None:
+    machine = CallMachine(CallLimits(), outbound=True)
+    machine.start(0)
+    machine.routed(plan(), 1)
+    machine.take()
+    machine.leg_event(end, 5)
+    assert [type(effect) for effect in machine.take()] == [StopAgent, CloseLeg, Ended]
+    assert machine.verdict is not None
+    assert (machine.verdict.ending, machine.verdict.reason) == (ending, reason)
+
+
+def test_a_failed_start_webhook_dials_nobody() -> None:
+    machine = CallMachine(CallLimits(), outbound=True)
+    machine.start(0)
+    machine.routed(Refusal(480, Ending.CALL_START_FAILED, "call-start-timeout"), 10)
+    assert [type(effect) for effect in machine.take()] == [Route, Ended]
 
 
 def test_refusal_rejects_with_its_status() -> None:
@@ -190,7 +248,7 @@ def test_drain_ends_a_talk_in_good_order() -> None:
 
 INPUTS: dict[str, Callable[[CallMachine, float], None]] = {
     "plan": lambda m, now: m.routed(plan(), now),
-    "fallback": lambda m, now: m.routed(plan((Answer(), Say("x"), RouteTo("+1", "y")), ending=Ending.CALL_START_FAILED), now),
+    "fallback": lambda m, now: m.routed(plan((Answer(), Say("x"), RouteTo("+1")), ending=Ending.CALL_START_FAILED), now),
     "refusal": lambda m, now: m.routed(Refusal(480, Ending.CALL_START_FAILED, "timeout", end_webhook_owed=True), now),
     "answered": lambda m, now: m.leg_event(LegAnswered(), now),
     "hung-up": lambda m, now: m.leg_event(ended("caller-hung-up"), now),
@@ -205,14 +263,19 @@ INPUTS: dict[str, Callable[[CallMachine, float], None]] = {
     "not-established": lambda m, now: m.agent_failed(FailureKind.NOT_ESTABLISHED, "x", now),
     "lost": lambda m, now: m.agent_failed(FailureKind.LOST, "x", now),
     "spoken": lambda m, now: m.spoken(now),
+    "transfer": lambda m, now: m.transfer_begun(now),
+    "put through": lambda m, now: m.put_through(now),
+    "transfer over": lambda m, now: m.transfer_over(True, "callee-hung-up", now),
+    "transfer failed": lambda m, now: m.transfer_over(False, "transfer-busy", now),
+    "busy": lambda m, now: m.leg_event(LegEnded("refused", "", 486), now),
     "stop": lambda m, now: m.stop(Verdict(Ending.COMPLETED, "server-draining"), now),
 }
 
 
 @settings(max_examples=1000, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 90), st.sampled_from(sorted(INPUTS))), max_size=14))
-def test_every_order_of_events_ends_the_call_once(script: list[tuple[float, str]]) -> None:
-    machine = CallMachine(CallLimits())
+@given(st.lists(st.tuples(st.floats(0, 90), st.sampled_from(sorted(INPUTS))), max_size=14), st.booleans())
+def test_every_order_of_events_ends_the_call_once(script: list[tuple[float, str]], outbound: bool) -> None:
+    machine = CallMachine(CallLimits(), outbound)
     at, inputs = 0.0, [(0.0, machine.start)]
     for gap, name in script:
         at += gap

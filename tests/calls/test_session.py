@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,12 @@ from hypothesis import strategies as st
 
 from switchhook.agents.conversation import Agent, ModelLoss
 from switchhook.agents.realtime.agent import RealtimeAgent
-from switchhook.calls.session import CallParts, CallSession
+from switchhook.calls.parts import CallParts
+from switchhook.calls.session import CallSession
 from switchhook.calls.switchboard import Switchboard
-from switchhook.domain.model import Encoding, Number
+from switchhook.calls.transfer import WaitingSound
+from switchhook.domain.dialling import DialRefused
+from switchhook.domain.model import Direction, Encoding, Number, TransferMode
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import (
     Action,
@@ -30,10 +34,22 @@ from switchhook.domain.plan import (
     RouteTo,
     Say,
 )
-from switchhook.domain.ports import DigitPressed, LegEnded, Playout, PlayoutDrained
+from switchhook.domain.ports import (
+    DigitPressed,
+    LegAnswered,
+    LegEnded,
+    LegEvent,
+    LegProgress,
+    Playout,
+    PlayoutDrained,
+    ReferProgress,
+)
 from tests.calls.fakes import (
     FakeAgents,
     FakeBook,
+    FakeDialer,
+    FakeGate,
+    FakeJoining,
     FakeJournal,
     FakeLeg,
     FakePlayout,
@@ -52,7 +68,12 @@ UPDATE = json.dumps(
         "session": {"audio": {"input": {"format": {"type": "audio/pcmu"}}, "output": {"format": {"type": "audio/pcmu"}}}},
     }
 ).encode()
-SPEC = AgentSpec("wss://model.example", {}, UPDATE, {"vns_end_conversation": BuiltinTool.END_CONVERSATION})
+SPEC = AgentSpec(
+    "wss://model.example",
+    {},
+    UPDATE,
+    {"vns_end_conversation": BuiltinTool.END_CONVERSATION, "transfer": BuiltinTool.TRANSFER_CALL},
+)
 TALK: tuple[Action, ...] = (Answer(), Converse(SPEC, (Say("sorry"), RouteTo("+13035551212"), HangUp())), HangUp())
 
 
@@ -72,14 +93,29 @@ class House:
 
         self.agents = FakeAgents(make)
         plan = CallPlan(NUMBER, TALK, max_seconds=300, recording=RecordingSpec())
+        self.dialer, self.gate, self.joining = FakeDialer(), FakeGate(), FakeJoining()
         self.parts = CallParts(
-            FakeRouting(decision or plan), self.book, self.agents, self.recorders, FakeVoice(voice), self.clock
+            FakeRouting(decision or plan),
+            self.book,
+            self.agents,
+            self.recorders,
+            FakeVoice(voice),
+            self.clock,
+            self.dialer,
+            self.gate,
+            self.joining,
         )
         self.session = CallSession(attempt(), self.leg, self.parts)
 
     def next_id(self) -> str:
         self.count += 1
         return f"id{self.count}"
+
+    def call_out(self) -> None:
+        """The call is one that we place."""
+        self.leg.closed = True  # no line has come in
+        called = replace(attempt(), direction=Direction.OUTBOUND)
+        self.session = CallSession(called, None, self.parts, self.gate.permit("+13035551212"))
 
     def model(self, kind: str, **fields: object) -> None:
         """The model says something, if its socket is open."""
@@ -107,11 +143,20 @@ class House:
         frames = [json.loads(text) for link in self.agents.links for text in link.sent]
         return [frame for frame in frames if frame["type"] == kind]
 
+    def callee(self, event: LegEvent) -> None:
+        """The last line that was dialled tells something."""
+        for leg in self.dialer.legs[-1:]:
+            leg.emit(event)
+
     def check_nothing_is_left(self) -> None:
         assert len(self.book.reports) == 1
         assert self.leg.closed
         assert self.leg.tapped is None
         assert self.recorders.open_now == 0
+        assert self.gate.live == set(), "every permit is given back"
+        assert all(leg.closed for leg in self.dialer.legs)
+        assert self.joining.joined == []
+        assert self.joining.waiting == {}
         assert not any(link.is_open for link in self.agents.links)
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         assert left == []
@@ -177,9 +222,10 @@ def test_model_that_cannot_be_reached_plays_the_message_and_fails_the_route() ->
         await asyncio.sleep(0.2)
         house.lost(retryable=False)
 
+    house.gate.refusal = DialRefused("country", "GB is not among the countries")
     live(house, story)
     assert house.verdict.ending is Ending.AGENT_NOT_ESTABLISHED
-    assert house.book.reports[0].transfers[0].result == "Failed"
+    assert house.book.reports[0].transfers[0].result == "policy"
     assert house.leg.done[-1] == "hang up"
 
 
@@ -261,9 +307,7 @@ def test_a_fault_in_one_call_ends_that_call_with_a_record() -> None:
         async def route(self, attempt: object) -> CallPlan | Refusal:
             raise RuntimeError("a bug")
 
-    parts = CallParts(
-        Broken(Refusal(404, Ending.REJECTED, "x")), house.book, house.agents, house.recorders, FakeVoice(), house.clock
-    )
+    parts = replace(house.parts, routing=Broken(Refusal(404, Ending.REJECTED, "x")))
     house.session = CallSession(attempt(), house.leg, parts)
     live(house, story)
     assert house.verdict.ending is Ending.INTERNAL_ERROR
@@ -278,6 +322,17 @@ def call_item(number: int) -> dict[str, object]:
         "name": "book" if number else "vns_end_conversation",
         "arguments": "{}",
     }
+
+
+def transfer_item(attended: bool) -> dict[str, object]:
+    name = "attended" if attended else "blind"
+    arguments = json.dumps({"to": "+13035551212", "attended": attended})
+    item: dict[str, object] = {"id": f"t-{name}", "type": "function_call", "status": "completed", "call_id": f"t-{name}"}
+    return item | {"name": "transfer", "arguments": arguments}
+
+
+def consult_item(name: str) -> dict[str, object]:
+    return {"id": name, "type": "function_call", "status": "completed", "call_id": name, "name": name, "arguments": "{}"}
 
 
 EVENTS: dict[str, Callable[[House], None]] = {
@@ -306,6 +361,18 @@ EVENTS: dict[str, Callable[[House], None]] = {
     "dead": lambda h: h.leg.emit(LegEnded("media-timeout")),
     "failed": lambda h: h.leg.emit(LegEnded("line-failed")),
     "drain": lambda h: h.session.stop(Verdict(Ending.COMPLETED, "server-draining")),
+    "transfer": lambda h: h.model("response.output_item.done", response_id="r1", item=transfer_item(False)),
+    "attended": lambda h: h.model("response.output_item.done", response_id="r1", item=transfer_item(True)),
+    "complete": lambda h: h.model("response.output_item.done", response_id="r1", item=consult_item("complete_transfer")),
+    "do not": lambda h: h.model("response.output_item.done", response_id="r1", item=consult_item("cancel_transfer")),
+    "early": lambda h: h.callee(LegProgress(183, True)),
+    "callee answers": lambda h: h.callee(LegAnswered()),
+    "callee presses": lambda h: h.callee(DigitPressed("1")),
+    "callee busy": lambda h: h.callee(LegEnded("refused", "", 486)),
+    "callee gone": lambda h: h.callee(LegEnded("callee-hung-up")),
+    "refer taken": lambda h: h.leg.emit(ReferProgress(202, final=False)),
+    "refer done": lambda h: h.leg.emit(ReferProgress(200, final=True)),
+    "refer refused": lambda h: h.leg.emit(ReferProgress(603, final=True, accepted=False)),
     "frame": lambda h: h.leg.on_audio(b"\xff" * 160, h.clock.now()) if h.leg.on_audio else None,
 }
 DECISIONS = [
@@ -322,12 +389,22 @@ DECISIONS = [
     answers=st.booleans(),
     confirms=st.booleans(),
     tool_s=st.sampled_from([0.0, 1.0, 100.0]),
+    mode=st.sampled_from(TransferMode),
+    outbound=st.booleans(),
 )
 def test_every_order_of_events_gives_everything_back(
-    script: list[tuple[float, str]], decision: CallPlan | Refusal | None, answers: bool, confirms: bool, tool_s: float
+    script: list[tuple[float, str]],
+    decision: CallPlan | Refusal | None,
+    answers: bool,
+    confirms: bool,
+    tool_s: float,
+    mode: TransferMode,
+    outbound: bool,
 ) -> None:
     house = House(decision, tool_s)
-    house.leg.answers, house.leg.confirms = answers, confirms
+    house.leg.answers, house.leg.confirms, house.leg.transfer_mode = answers, confirms, mode
+    if outbound:
+        house.call_out()
 
     async def story() -> None:
         for gap, name in script:
@@ -349,6 +426,7 @@ def test_a_message_without_a_speakable_word_does_not_keep_the_line_open() -> Non
     async def nothing(text: str, encoding: Encoding) -> bytes:
         return b""
 
+    house.gate.refusal = DialRefused("country", "not allowed")
     house.parts.voice.synthesize = nothing  # type: ignore[method-assign]  # the voice finds nothing to say
 
     async def story() -> None:
@@ -400,6 +478,236 @@ def test_a_call_that_is_stopped_before_its_first_step_ends() -> None:
 
     live(house, story)
     assert house.verdict.reason == "server-draining"
+
+
+def asked_to_transfer(house: House, attended: bool) -> None:
+    house.establish()
+    house.model("response.created", response={"id": "r1"})
+    house.model("response.output_item.done", response_id="r1", item=transfer_item(attended))
+    house.model("response.done", response={"id": "r1", "status": "completed", "output": []})
+
+
+def outputs(house: House) -> dict[str, Any]:
+    items = [frame["item"] for frame in house.sent("conversation.item.create")]
+    return {item["call_id"]: json.loads(item["output"]) for item in items if item.get("type") == "function_call_output"}
+
+
+def test_a_blind_transfer_lets_the_caller_talk_with_the_destination() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        assert house.joining.waiting == {id(house.leg): WaitingSound.RINGBACK}
+        assert house.dialer.requests[0].called == "+13035551212"
+        assert house.leg.on_audio is None, "the agent hears nothing of the waiting"
+        house.callee(LegAnswered())
+        assert house.joining.joined == [(house.leg, house.dialer.legs[0])]
+        assert house.joining.waiting == {}
+        assert not house.agents.links[0].is_open
+        await asyncio.sleep(1000)
+        house.leg.emit(DigitPressed("7"))
+        assert house.joining.digits == ["7"]
+        house.callee(LegEnded("callee-hung-up"))
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "callee-hung-up")
+    (record,) = house.book.reports[0].transfers
+    assert (record.called, record.result, record.sip_status) == ("+13035551212", "connected", 200)
+    assert house.leg.done[-1] == "hang up"
+
+
+@pytest.mark.parametrize(
+    ("end", "result"),
+    [
+        (LegEnded("refused", "", 486), "busy"),
+        (LegEnded("no-answer"), "no-answer"),
+        (LegEnded("refused", "", 404), "unreachable"),
+        (LegEnded("refused", "", 603), "declined"),
+        (LegEnded("trunk-failed", "", 503), "trunk-error"),
+    ],
+)
+def test_a_failed_transfer_returns_to_the_agent_with_what_came_of_it(end: LegEnded, result: str) -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        asked = len(house.sent("response.create"))
+        house.callee(end)
+        assert outputs(house)["t-blind"] == {"status": "failed", "result": result}
+        assert len(house.sent("response.create")) == asked + 1, "the agent goes on"
+        assert house.leg.on_audio is not None, "and hears the caller"
+        assert house.joining.waiting == {}
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert [record.result for record in house.book.reports[0].transfers] == [result]
+
+
+def test_an_attended_transfer_is_briefed_and_accepted() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=True)
+        await asyncio.sleep(0.1)
+        assert house.joining.waiting == {id(house.leg): WaitingSound.HOLD}
+        house.callee(LegAnswered())
+        callee = house.dialer.legs[0]
+        assert callee.on_audio is not None, "the agent hears the destination"
+        assert house.leg.on_audio is None
+        tools = house.sent("session.update")[-1]["session"]["tools"]
+        assert [tool["name"] for tool in tools] == ["complete_transfer", "cancel_transfer"]
+        house.model("response.created", response={"id": "r2"})
+        house.model(
+            "response.output_audio.delta", response_id="r2", item_id="m2", content_index=0, output_index=0, delta="/////w=="
+        )
+        assert isinstance(callee.playout, FakePlayout)
+        assert callee.playout.played, "the destination hears the agent"
+        house.model("response.output_item.done", response_id="r2", item=consult_item("complete_transfer"))
+        assert house.joining.joined == [(house.leg, callee)]
+        assert not house.agents.links[0].is_open
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "caller-hung-up")
+    assert [record.result for record in house.book.reports[0].transfers] == ["connected"]
+
+
+@pytest.mark.parametrize("how", ["tool", "digit", "goodbye", "gone", "late"])
+def test_an_attended_transfer_that_is_not_taken_returns_to_the_caller(how: str) -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=True)
+        await asyncio.sleep(0.1)
+        house.callee(LegAnswered())
+        house.model("response.created", response={"id": "r2"})
+        if how == "tool":
+            house.model("response.output_item.done", response_id="r2", item=consult_item("cancel_transfer"))
+        elif how == "digit":
+            house.callee(DigitPressed("2"))
+        elif how == "goodbye":
+            house.model("response.output_item.done", response_id="r2", item=call_item(0))
+        elif how == "gone":
+            house.callee(LegEnded("callee-hung-up"))
+        else:
+            house.model("response.done", response={"id": "r2", "status": "completed", "output": []})
+            await asyncio.sleep(61)
+        house.model("response.done", response={"id": "r2", "status": "completed", "output": []})
+        assert outputs(house)["t-attended"]["result"] == ("dropped" if how == "gone" else "declined")
+        assert house.leg.on_audio is not None
+        assert house.sent("session.update")[-1]["session"]["tools"] == [], "the two tools are gone again"
+        assert house.agents.links[0].is_open
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+
+
+def test_a_caller_who_gives_up_on_hold_ends_the_call_of_the_destination() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=True)
+        await asyncio.sleep(0.1)
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert [record.result for record in house.book.reports[0].transfers] == ["cancelled"]
+
+
+@pytest.mark.parametrize(("status", "accepted", "result"), [(200, True, "connected"), (486, True, "busy")])
+def test_a_line_whose_peer_transfers_is_asked_by_refer(status: int, accepted: bool, result: str) -> None:
+    house = House()
+    house.leg.transfer_mode = TransferMode.REFER
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        assert house.leg.done[-1] == "refer +13035551212"
+        house.leg.emit(ReferProgress(202, final=False))
+        house.leg.emit(ReferProgress(status, final=True, accepted=accepted))
+        if result != "connected":
+            assert outputs(house)["t-blind"]["result"] == result
+            house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    report = house.book.reports[0]
+    assert [record.result for record in report.transfers] == [result]
+    assert report.referred_out is (result == "connected")
+
+
+def test_a_refused_refer_becomes_a_bridge() -> None:
+    house = House()
+    house.leg.transfer_mode = TransferMode.REFER
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        house.leg.emit(ReferProgress(603, final=True, accepted=False))
+        assert house.dialer.requests[0].called == "+13035551212"
+        house.callee(LegAnswered())
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert not house.book.reports[0].referred_out
+
+
+def test_a_number_that_the_policy_refuses_is_not_dialled() -> None:
+    house = House()
+    house.gate.refusal = DialRefused("country", "GB is not among the countries")
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        assert outputs(house)["t-blind"]["result"] == "policy"
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert not house.dialer.requests
+    assert "country" in house.book.reports[0].transfers[0].detail
+
+
+def test_an_outbound_call_speaks_when_it_is_answered_and_not_before() -> None:
+    house = House()
+    house.call_out()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        assert house.dialer.requests[0].called == "+13035551212"
+        assert house.dialer.requests[0].caller == "+17206999999"
+        house.establish()
+        assert not house.sent("response.create")
+        house.callee(LegProgress(180, early_media=False))
+        house.callee(LegAnswered())
+        assert house.sent("response.create")
+        assert house.dialer.legs[0].on_audio is not None
+        house.callee(LegEnded("callee-hung-up"))
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "callee-hung-up")
+
+
+def test_an_outbound_call_that_is_busy_is_recorded_so() -> None:
+    house = House()
+    house.call_out()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.callee(LegEnded("refused", "", 486))
+
+    live(house, story)
+    assert house.verdict.reason == "busy"
+    assert house.book.reports[0].connected_at is None
+    assert house.book.reports[0].end_webhook_owed
 
 
 def sabotage(house: House, what: str) -> None:

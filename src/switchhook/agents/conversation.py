@@ -6,12 +6,13 @@ protocol joins by implementing `Agent` in this room alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol, TypeAlias
 
 from switchhook.domain.model import ToolCall, Utterance
+from switchhook.domain.ports import Playout
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,32 @@ class ModelLoss:
     """False for a handshake answered 4xx or an address that egress refuses."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConsultTool:
+    """A tool that the model has only while it talks with the destination of a transfer. It takes no arguments."""
+
+    name: str
+    description: str
+
+
 class Agent(Protocol):
     """A conversation with one caller. Time is an argument; `take` gives effects in order."""
 
-    def start(self, now: float) -> None:
-        """Begin: gives `OpenModel`."""
+    def start(self, now: float, waiting: bool = False) -> None:
+        """Begin: gives `OpenModel`. `waiting`: get ready, and say nothing before `party_arrived`."""
+
+    def party_arrived(self, now: float) -> None:
+        """The party that was being called has answered."""
+
+    def pause(self, now: float) -> None:
+        """Nobody listens: fall silent and answer nothing until `resume` or `consult`."""
+
+    def consult(self, playout: Playout, briefing: str, tools: Sequence[ConsultTool], now: float) -> None:
+        """Talk with another party, heard through `playout`, until `resume`. `briefing` tells the model who that is; `tools` are added
+        for this time."""
+
+    def resume(self, playout: Playout, now: float) -> None:
+        """Talk with the first party again."""
 
     def hear(self, payload: bytes, now: float) -> bytes | None:
         """One frame of the caller's sound in the leg's encoding; gives the text frame to send now, or None when kept."""

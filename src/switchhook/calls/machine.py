@@ -16,9 +16,19 @@ from enum import Enum
 from typing import TypeAlias, assert_never
 
 from switchhook.agents.conversation import FailureKind
+from switchhook.domain.dialling import DialResult, result_of_end
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import Action, AgentSpec, Answer, CallPlan, Converse, HangUp, Refusal, RouteTo, Say
-from switchhook.domain.ports import DigitPressed, LegAnswered, LegEnded, LegEvent, PlayoutDrained
+from switchhook.domain.ports import (
+    DigitPressed,
+    LegAnswered,
+    LegEnded,
+    LegEvent,
+    LegProgress,
+    PlayoutDrained,
+    ReferProgress,
+    TransferAsked,
+)
 from switchhook.flows.interpreter import FlowRun
 
 
@@ -63,6 +73,20 @@ class OpenAgent:
     """Let the agent talk; `agent_over` or `agent_failed` may follow."""
 
     spec: AgentSpec
+    waiting: bool = False
+    """It gets ready and says nothing until `AgentMayBegin`: nobody has answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentMayBegin:
+    """The party that was called is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class DialLeg:
+    """Dial the party; the line's events follow."""
+
+    ring_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +102,15 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteFailed:
-    """A hand-over to a number that was asked for did not happen."""
+class StartTransfer:
+    """Hand the caller to a number, as the flow says; `transfer_over` must follow."""
 
     number: str
-    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopTransfer:
+    """The call ends: give the transfer up, and hang up whoever the caller was put through to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +131,20 @@ class Ended:
 
 
 CallEffect: TypeAlias = (
-    Ring | Route | AnswerLeg | RejectLeg | OpenAgent | StopAgent | Speak | RouteFailed | HangUpLeg | CloseLeg | Ended
+    Ring
+    | Route
+    | AnswerLeg
+    | DialLeg
+    | RejectLeg
+    | OpenAgent
+    | AgentMayBegin
+    | StopAgent
+    | Speak
+    | StartTransfer
+    | StopTransfer
+    | HangUpLeg
+    | CloseLeg
+    | Ended
 )
 
 
@@ -117,17 +158,23 @@ class Stage(Enum):
 
 
 class CallMachine:
-    """The life of one inbound call. Inputs may come in any order and any number; see the module's rules."""
+    """The life of one call. Inputs may come in any order and any number; see the module's rules.
 
-    def __init__(self, limits: CallLimits) -> None:
+    An outbound call has no line until its plan is there; `Answer` then dials it.
+    """
+
+    def __init__(self, limits: CallLimits, outbound: bool = False) -> None:
         self._limits = limits
+        self._outbound = outbound
         self._effects: list[CallEffect] = []
         self._deadlines: dict[str, float] = {}
         self._flow = FlowRun(())
         self._routed = False
-        self._leg_gone = False
+        self._leg_gone = outbound
         self._leg_released = False
         self._agent_open = False
+        self._agent_failure: tuple[FailureKind, str] | None = None
+        self._transferring = False
         self._verdict: Verdict | None = None
         self._fallback: Verdict | None = None
         self.stage = Stage.ROUTING
@@ -157,7 +204,7 @@ class CallMachine:
     def start(self, now: float) -> None:
         """The call has arrived and was admitted."""
         self._deadlines["routing"] = now + self._limits.routing_s
-        self._effects += [Ring(), Route()]
+        self._effects += [Route()] if self._outbound else [Ring(), Route()]
 
     def routed(self, decision: CallPlan | Refusal, now: float) -> None:
         """The plan or the refusal is known."""
@@ -182,14 +229,14 @@ class CallMachine:
                 self._leg_answered(now)
             case LegEnded():
                 self._leg_ended(event, now)
-            case DigitPressed() | PlayoutDrained():
+            case DigitPressed() | PlayoutDrained() | LegProgress() | ReferProgress() | TransferAsked():
                 pass
             case _:
                 assert_never(event)
 
     def agent_over(self, now: float) -> None:
         """The agent said goodbye."""
-        if isinstance(self._flow.current, Converse) and self.stage is Stage.TALKING:
+        if isinstance(self._flow.current, Converse) and self.stage is Stage.TALKING and not self._transferring:
             self._decide(Verdict(Ending.COMPLETED, "agent-ended"))
             self._close_agent()
             self._perform(self._flow.done(), now)
@@ -198,12 +245,45 @@ class CallMachine:
         """The agent cannot go on."""
         if not isinstance(self._flow.current, Converse) or self.stage is not Stage.TALKING:
             return
+        if self._transferring:
+            self._agent_failure = (kind, detail)  # the transfer may yet succeed; the agent is missed when it does not
+            return
         if kind is FailureKind.NOT_ESTABLISHED:
             self._decide(Verdict(Ending.AGENT_NOT_ESTABLISHED, "agent-not-established", detail))
         else:
             self._decide(Verdict(Ending.AGENT_LOST, "agent-lost", detail))
         self._close_agent()
-        self._perform(self._flow.failed(), now)
+        if self._outbound and self.answered_at is None:
+            self._end(now)  # nobody is there to be told
+        else:
+            self._perform(self._flow.failed(), now)
+
+    def transfer_begun(self, now: float) -> None:
+        """The agent's wish to transfer the caller is being seen to; until `transfer_over` its own end is not the call's."""
+        self._transferring = True
+
+    def put_through(self, now: float) -> None:
+        """The caller is connected with somebody else: the agent's work is done."""
+        if self.stage is not Stage.TALKING or self.plan is None:
+            return
+        self._transferring = True
+        self._close_agent()
+        if not self.plan.max_seconds_cover_transfers and self.answered_at is not None:
+            self._deadlines["talk"] = self.answered_at + self._limits.call_s
+
+    def transfer_over(self, put_through: bool, reason: str, now: float) -> None:
+        """The transfer has ended, in failure or with the talk that it made; `reason` is the verdict's then."""
+        self._transferring = False
+        if self.stage is not Stage.TALKING:
+            return
+        if put_through:
+            self._decide(Verdict(Ending.COMPLETED, reason))
+            self._end(now)
+        elif isinstance(self._flow.current, RouteTo):
+            self._perform(self._flow.done(), now)
+        elif self._agent_failure is not None:
+            failure, self._agent_failure = self._agent_failure, None
+            self.agent_failed(*failure, now)
 
     def spoken(self, now: float) -> None:
         """The message was heard, or cannot be spoken."""
@@ -235,35 +315,44 @@ class CallMachine:
 
     def _refuse(self, refusal: Refusal, now: float) -> None:
         self._decide(Verdict(refusal.ending, refusal.reason, refusal.message))
+        self._reject(refusal.status, refusal.retry_after_s, now)
+
+    def _reject(self, status: int, retry_after_s: int | None, now: float) -> None:
         self.stage = Stage.ENDING
-        self._deadlines["hang-up"] = now + self._limits.hang_up_s
-        self._effects.append(RejectLeg(refusal.status, refusal.retry_after_s))
+        if not self._leg_gone:
+            self._deadlines["hang-up"] = now + self._limits.hang_up_s
+            self._effects.append(RejectLeg(status, retry_after_s))
 
     def _perform(self, action: Action, now: float) -> None:
         match action:
             case Answer():
                 if self.answered_at is None:
-                    self._deadlines["answer"] = now + self._limits.answer_s
-                    self._effects.append(AnswerLeg())
+                    self._answer(now)
                 # The next action starts together with the answer: the model's socket opens while the 200 travels.
                 self._perform(self._flow.done(), now)
             case Converse(agent=spec):
                 self._agent_open = True
-                self._effects.append(OpenAgent(spec))
+                self._effects.append(OpenAgent(spec, waiting=self._outbound and self.answered_at is None))
             case Say(text=text):
                 self._speak(text, now)
-            case RouteTo(number=number, message=message):
-                self._effects.append(RouteFailed(number, "this server does not place transfer calls"))
-                if message:
-                    self._flow.replace_current(Say(message))
-                    self._speak(message, now)
-                else:
-                    self._perform(self._flow.done(), now)
+            case RouteTo(number=number):
+                self._transferring = True
+                self._effects.append(StartTransfer(number))
             case HangUp():
                 self._decide(Verdict(Ending.COMPLETED, "flow-ended"))
                 self._end(now)
             case _:
                 assert_never(action)
+
+    def _answer(self, now: float) -> None:
+        if not self._outbound:
+            self._deadlines["answer"] = now + self._limits.answer_s
+            self._effects.append(AnswerLeg())
+            return
+        assert self.plan is not None  # only a plan answers
+        self._leg_gone = False
+        self._deadlines["answer"] = now + self.plan.ring_s + self._limits.answer_s
+        self._effects.append(DialLeg(self.plan.ring_s))
 
     def _speak(self, text: str, now: float) -> None:
         self._deadlines["say"] = now + self._limits.say_s
@@ -275,15 +364,21 @@ class CallMachine:
             return
         self.answered_at = now
         self._deadlines["talk"] = now + min(self.plan.max_seconds, self._limits.call_s)
+        if self._outbound and self._agent_open:
+            self._effects.append(AgentMayBegin())
 
     def _leg_ended(self, event: LegEnded, now: float) -> None:
         if self._leg_gone:
             return
         self._leg_gone = True
         before_answer = self.answered_at is None
-        if event.reason in ("caller-hung-up", "caller-cancelled"):
+        if before_answer and self._outbound:
+            self._decide(_unanswered(event))
+        elif event.reason in ("caller-hung-up", "caller-cancelled"):
             ending = Ending.ABANDONED if before_answer else Ending.COMPLETED
             self._decide(Verdict(ending, event.reason))
+        elif event.reason in ("callee-hung-up", "referred"):
+            self._decide(Verdict(Ending.COMPLETED, event.reason))
         elif event.reason == "media-timeout":
             self._decide(Verdict(Ending.COMPLETED, "media-timeout", "No sound arrived from the caller"))
         elif event.reason == "no-ack":
@@ -299,10 +394,10 @@ class CallMachine:
             case "routing":
                 self._routed = True
                 self._decide(Verdict(Ending.CALL_START_FAILED, "call-start-timeout", "No decision in time"))
-                self.stage = Stage.ENDING
-                self._deadlines["hang-up"] = now + self._limits.hang_up_s
-                self._effects.append(RejectLeg(480))
+                self._reject(480, None, now)
             case "answer":
+                if self._outbound:
+                    self._decide(Verdict(Ending.COMPLETED, DialResult.NO_ANSWER.value, "Nobody answered"))
                 self._decide(Verdict(Ending.ABANDONED, "no-ack", "The caller's side did not confirm the answer"))
                 self._end(now)
             case "talk":
@@ -323,6 +418,9 @@ class CallMachine:
         for name in ("answer", "talk", "say"):
             self._deadlines.pop(name, None)
         self._close_agent()
+        if self._transferring:
+            self._transferring = False
+            self._effects.append(StopTransfer())
         if self._leg_gone:
             self._deadlines.pop("hang-up", None)
             if not self._leg_released:
@@ -349,3 +447,14 @@ class CallMachine:
             self._deadlines.clear()
             assert self._verdict is not None  # every way into ENDING decides first
             self._effects.append(Ended(self._verdict))
+
+
+def _unanswered(event: LegEnded) -> Verdict:
+    """Of an outbound call that was not answered: the system did its work, unless the call could not be placed at all."""
+    result = result_of_end(event.reason, event.status)
+    told = event.detail or (f"The far side answered {event.status}" if event.status else None)
+    if result in (DialResult.TRUNK_ERROR, DialResult.POLICY):
+        return Verdict(Ending.OUTBOUND_NOT_PLACED, result.value, told)
+    if result is DialResult.ERROR:
+        return Verdict(Ending.INTERNAL_ERROR, result.value, told)
+    return Verdict(Ending.COMPLETED, result.value, told)

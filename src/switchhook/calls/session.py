@@ -1,7 +1,7 @@
-"""One live call: wires the line, the agent, the tools, the recorder and the journal together; it decides nothing.
+"""One live call: wires the line, the agent, the tools, the recorder, the journal and transfers together; it decides nothing.
 
-The decisions are the machines' (`calls.machine`, the agent). Every input above the packet enters through one of the `_on_…`
-methods with the loop's time, one after another; packets go straight between line and model.
+The decisions are the machines' (`calls.machine`, `calls.transfer`, the agent). Every input above the packet enters through one of
+the `_on_…` methods with the loop's time, one after another; packets go straight between line and model, or between two lines.
 """
 
 from __future__ import annotations
@@ -10,57 +10,55 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from switchhook.agents.conversation import (
     Agent,
     AgentEffect,
-    CloseModel,
     ConversationFailed,
     ConversationOver,
+    FailureKind,
     Logged,
-    ModelLoss,
-    OpenModel,
     RunTool,
-    SendToModel,
     Uttered,
 )
 from switchhook.calls.machine import (
+    AgentMayBegin,
     AnswerLeg,
     CallEffect,
-    CallLimits,
     CallMachine,
     CloseLeg,
+    DialLeg,
     Ended,
     HangUpLeg,
     OpenAgent,
     RejectLeg,
     Ring,
     Route,
-    RouteFailed,
     Speak,
+    StartTransfer,
     StopAgent,
+    StopTransfer,
 )
-from switchhook.domain.errors import SwitchhookError
-from switchhook.domain.model import CallAttempt, Encoding, ToolCall, TransferRecord
+from switchhook.calls.parts import CallParts
+from switchhook.calls.recorded import RecordedLine
+from switchhook.calls.seat import AgentSeat
+from switchhook.calls.transferring import CANCEL, COMPLETE, CallTransfer
+from switchhook.domain.dialling import DialPermit, DialPurpose, DialRequest
+from switchhook.domain.model import CallAttempt, ToolCall, TransferRecord
 from switchhook.domain.outcome import Ending, Verdict
-from switchhook.domain.plan import AgentSpec, JournalSpec
+from switchhook.domain.plan import AgentSpec, BuiltinTool, CallPlan, JournalSpec, TransferOrder
 from switchhook.domain.ports import (
-    CallBook,
     CallJournal,
-    CallRouting,
-    Clock,
     DigitPressed,
     Leg,
     LegAnswered,
+    LegEnded,
     LegEvent,
-    Playout,
+    OfferedLeg,
     PlayoutDrained,
-    Recorder,
-    Recorders,
-    Voice,
 )
 from switchhook.domain.report import CallReport
 from switchhook.driver import Driver
@@ -73,59 +71,25 @@ TOOL_GRACE_S = 5.0
 """A tool that runs when the call ends may finish this long, because its side effects matter (contract §1.4)."""
 
 
-class ModelLink(Protocol):
-    """The WebSocket to a model; methods return at once and never raise."""
-
-    def open(self, url: str, headers: Any) -> None:
-        """Connect; `on_open` or `on_lost` follows."""
-
-    def send(self, text: bytes) -> None:
-        """Send one text frame."""
-
-    def close(self) -> None:
-        """Close for good; nothing follows."""
-
-
-class AgentMaker(Protocol):
-    """Makes the agent that a spec names, and its link to the model."""
-
-    def agent(self, spec: AgentSpec, playout: Playout, encoding: Encoding) -> Agent:
-        """An agent that has not started."""
-
-    def link(
-        self,
-        on_open: Callable[[], None],
-        on_frame: Callable[[bytes], None],
-        on_lost: Callable[[ModelLoss], None],
-    ) -> ModelLink:
-        """A link that is not open."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallParts:
-    """What every call is given."""
-
-    routing: CallRouting
-    book: CallBook
-    agents: AgentMaker
-    recorders: Recorders
-    voice: Voice
-    clock: Clock
-    limits: CallLimits = field(default_factory=CallLimits)
-
-
 class CallSession:
-    """Runs one call to its end. `run` returns when the call is recorded and everything is given back; it does not raise."""
+    """Runs one call to its end. `run` returns when the call is recorded and everything is given back; it does not raise.
 
-    def __init__(self, attempt: CallAttempt, leg: Leg, parts: CallParts) -> None:
+    An inbound call brings its line; an outbound one brings the permit of the dialling policy, and dials when its plan is there.
+    """
+
+    def __init__(
+        self, attempt: CallAttempt, offered: OfferedLeg | None, parts: CallParts, permit: DialPermit | None = None
+    ) -> None:
         self.attempt = attempt
-        self._leg = leg
+        self._offered = offered
+        self._line: Leg | None = offered
         self._parts = parts
-        self._machine = CallMachine(parts.limits)
-        self._agent: Agent | None = None
-        self._agent_driver: Driver | None = None
-        self._link: ModelLink | None = None
-        self._recorder: Recorder | None = None
+        self._permit = permit
+        self._machine = CallMachine(parts.limits, outbound=offered is None)
+        self._seat: AgentSeat | None = None
+        self._transfer: CallTransfer | None = None
+        self._transfer_call: ToolCall | None = None
+        self._recorded = RecordedLine(parts, attempt.call_id, self.write_log)
         self._journal: CallJournal | None = None
         self._speaking = False
         self._stop_with: Verdict | None = None
@@ -145,8 +109,9 @@ class CallSession:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._driver = Driver(self._machine, self._perform, self._fault)
-                self._leg.subscribe(self._on_leg)
+                self._driver = Driver(self._machine, self._perform, self.fault)
+                if self._line is not None:
+                    self._line.subscribe(self._on_leg)
                 self._driver.feed(self._machine.start)
                 if self._stop_with is not None:
                     self.stop(self._stop_with)
@@ -163,7 +128,7 @@ class CallSession:
         self._stop_with = verdict
         self._feed(lambda now: self._machine.stop(verdict, now))
 
-    def _fault(self, fault: Exception) -> None:
+    def fault(self, fault: Exception) -> None:
         """Something in this call broke outside its tasks: the call ends here, with its record and all it holds given back."""
         log.error("call failed", exc_info=fault)
         self._over.set()
@@ -175,8 +140,13 @@ class CallSession:
             self._driver.feed(change)
 
     def _on_leg(self, event: LegEvent) -> None:
+        if isinstance(event, LegEnded):
+            if self._transfer is not None:
+                self._transfer.caller_gone()
+        elif self._transfer is not None:
+            self._transfer.caller_event(event)
         if isinstance(event, DigitPressed):
-            self._tell_agent(lambda agent, now: agent.digit(event.digit, now))
+            self._on_digit(event)
         elif isinstance(event, PlayoutDrained):
             self._on_drained()
         elif isinstance(event, LegAnswered) and self._connected_at is None:
@@ -185,92 +155,104 @@ class CallSession:
                 self._journal.answered(self._connected_at)
         self._feed(lambda now: self._machine.leg_event(event, now))
 
+    def _on_digit(self, event: DigitPressed) -> None:
+        self._recorded.digit()
+        if self._transfer is None:
+            self._tell_agent(lambda agent, now: agent.digit(event.digit, now))
+
     def _on_drained(self) -> None:
-        if self._speaking and self._leg.playout.idle:  # an interrupted agent's last sound may be told only now
+        if self._speaking and self.leg.playout.idle:  # an interrupted agent's last sound may be told only now
             self._speaking = False
             self._feed(self._machine.spoken)
-        else:
+        elif self._transfer is None or not self._transfer.consulting:
             self._tell_agent(lambda agent, now: agent.drained(now))
 
     def _tell_agent(self, change: Callable[[Agent, float], None]) -> None:
-        agent, driver = self._agent, self._agent_driver
-        if agent is not None and driver is not None:
-            driver.feed(lambda now: change(agent, now))
-
-    def _on_model_open(self) -> None:
-        self._tell_agent(lambda agent, now: agent.model_opened(now))
-
-    def _on_model_lost(self, loss: ModelLoss) -> None:
-        self._tell_agent(lambda agent, now: agent.model_lost(loss, now))
-
-    def _on_model_frame(self, data: bytes) -> None:
-        agent, driver = self._agent, self._agent_driver
-        if agent is not None and driver is not None:
-            try:
-                agent.model_frame(data, self._parts.clock.now())
-            except Exception as fault:  # noqa: BLE001 - `_fault` logs it
-                self._fault(fault)
-            driver.drain()
+        if self._seat is not None:
+            self._seat.tell(change)
 
     # -- effects of the call ---------------------------------------------------------------------
 
     def _perform(self, effect: CallEffect) -> None:
         match effect:
-            case Ring():
-                self._leg.ring()
             case Route():
-                self._spawn(self._route())
-            case AnswerLeg():
-                self._answer()
-            case RejectLeg():
-                self._leg.reject(effect.status, effect.retry_after_s)
-            case OpenAgent(spec=spec):
-                self._open_agent(spec)
+                self.spawn(self._route())
+            case OpenAgent(spec=spec, waiting=waiting):
+                self._open_agent(spec, waiting)
+            case AgentMayBegin() if self._seat is not None:
+                self._seat.party_arrived()
             case StopAgent():
                 self._stop_agent()
-            case _:
-                self._perform_ending(effect)
-
-    def _perform_ending(self, effect: CallEffect) -> None:
-        match effect:
             case Speak(text=text):
-                self._spawn(self._speak(text))
-            case RouteFailed():
-                self._route_failed(effect)
-            case HangUpLeg():
-                self._leg.hang_up()
-            case CloseLeg():
-                self._leg.close()
+                self.spawn(self._speak(text))
+            case StartTransfer(number=number):
+                attempt = self.attempt
+                self._begin_transfer(TransferOrder(number, attempt.caller, attempt.caller_name, purpose=DialPurpose.FAILOVER))
+            case StopTransfer() if self._transfer is not None:
+                self._transfer.stop()
             case Ended(verdict=verdict):
                 self._verdict = verdict
                 self._over.set()
+            case _:
+                self._perform_on_line(effect)
+
+    def _perform_on_line(self, effect: CallEffect) -> None:
+        match effect:
+            case DialLeg():
+                self._dial(effect)
+            case HangUpLeg() if self._line is not None:
+                self._line.hang_up()
+            case CloseLeg() if self._line is not None:
+                self._line.close()
+            case Ring() if self._offered is not None:
+                self._offered.ring()
+            case AnswerLeg() if self._offered is not None:
+                self._write_down()
+                self._offered.answer()
+                self._start_recording()
+            case RejectLeg() if self._offered is not None:
+                self._offered.reject(effect.status, effect.retry_after_s)
+            case _:
+                pass
 
     async def _route(self) -> None:
         decision = await self._parts.routing.route(self.attempt)
+        if isinstance(decision, CallPlan) and self._permit is not None:
+            decision = replace(decision, max_seconds=min(decision.max_seconds, self._permit.max_seconds))
         self._feed(lambda now: self._machine.routed(decision, now))
 
-    def _answer(self) -> None:
+    def _write_down(self) -> None:
         plan = self._machine.plan
-        assert plan is not None  # only a plan answers
+        assert plan is not None  # only a plan answers or dials
         self._journal = self._parts.book.open(self.attempt, plan)
         for note in plan.notes:
-            self._write_log(note)
-        self._leg.answer()
-        if plan.recording is not None:
-            clock = self._parts.clock
-            try:
-                self._recorder = self._parts.recorders.open(
-                    self.attempt.call_id, plan.number.account, plan.recording, self._leg.encoding, clock.utc()
-                )
-            except (SwitchhookError, OSError) as error:
-                # A full disk must not cost the caller the call.
-                log.error("recording could not be opened", extra={"error": str(error)})
-            else:
-                self._leg.tap(self._recorder)
+            self.write_log(note)
+
+    def _dial(self, effect: DialLeg) -> None:
+        self._write_down()
+        attempt, plan = self.attempt, self._machine.plan
+        assert plan is not None and self._permit is not None  # an outbound call brings the one and has the other by now
+        request = DialRequest(
+            attempt.call_id,
+            self.account,
+            self._permit.called,
+            plan.number.number,
+            attempt.caller_name,
+            ring_s=effect.ring_s,
+        )
+        self._line = self._parts.dialer.dial(request)
+        self._line.subscribe(self._on_leg)
+        self._start_recording()
+
+    def _start_recording(self) -> None:
+        plan = self._machine.plan
+        assert plan is not None and self._line is not None  # the line is there when recording begins
+        self._recorded.start(self._line, plan)
 
     async def _speak(self, text: str) -> None:
+        leg = self.leg
         try:
-            sound = await self._parts.voice.synthesize(text, self._leg.encoding)
+            sound = await self._parts.voice.synthesize(text, leg.encoding)
         except Exception as error:  # whatever the voice died of, the call goes on without the message
             log.warning("message not spoken", exc_info=error)
             sound = b""
@@ -279,84 +261,134 @@ class CallSession:
             return
         now = self._parts.clock.now()
         self._speaking = True
-        self._leg.playout.enqueue("message", sound, now)
-        self._leg.playout.finish("message", now)
-
-    def _route_failed(self, effect: RouteFailed) -> None:
-        now = self._parts.clock.utc()
-        attempt = self.attempt
-        self._transfers.append(TransferRecord(effect.number, attempt.caller, attempt.caller_name, now, now, "Failed"))
-        self._write_log(f"Transfer: not placed: {effect.why}")
-
-    def _write_log(self, text: str) -> None:
-        if self._journal is not None:
-            self._journal.log(text, self._parts.clock.utc())
+        leg.playout.enqueue("message", sound, now)
+        leg.playout.finish("message", now)
 
     # -- the agent -------------------------------------------------------------------------------
 
-    def _open_agent(self, spec: AgentSpec) -> None:
-        agent = self._parts.agents.agent(spec, self._leg.playout, self._leg.encoding)
-        link = self._parts.agents.link(self._on_model_open, self._on_model_frame, self._on_model_lost)
-        self._agent, self._link = agent, link
-        self._agent_driver = Driver(agent, self._perform_for_agent, self._fault)
-        send, hear = link.send, agent.hear
-
-        def on_audio(payload: bytes, now: float) -> None:
-            frame = hear(payload, now)
-            if frame is not None:
-                send(frame)
-
-        self._leg.listen(on_audio)
-        self._agent_driver.feed(agent.start)
+    def _open_agent(self, spec: AgentSpec, waiting: bool) -> None:
+        parts = self._parts
+        self._seat = AgentSeat(spec, self.leg, parts.agents, parts.clock, self._perform_for_agent, self.fault)
+        self._seat.start(waiting)
 
     def _perform_for_agent(self, effect: AgentEffect) -> None:
-        link = self._link
         match effect:
-            case SendToModel(text=text) if link is not None:
-                link.send(text)
-            case OpenModel() if link is not None:
-                link.open(effect.url, effect.headers)
-            case CloseModel() if link is not None:
-                link.close()
             case RunTool(call=call):
-                task = self._spawn(self._run_tool(call))
-                self._tools.add(task)
-                task.add_done_callback(self._tools.discard)
+                self._run_tool(call)
             case Uttered(utterance=utterance) if self._journal is not None:
                 self._journal.utterance(utterance)
             case Logged(text=text):
-                self._write_log(text)
+                self.write_log(text)
             case ConversationOver():
                 self._feed(self._machine.agent_over)
             case ConversationFailed(kind=kind, detail=detail):
-                self._write_log(f"AI Session: {detail}")
-                self._feed(lambda now: self._machine.agent_failed(kind, detail, now))
+                self._agent_failed(kind, detail)
             case _:
                 pass
 
-    async def _run_tool(self, call: ToolCall) -> None:
+    def _agent_failed(self, kind: FailureKind, detail: str) -> None:
+        self.write_log(f"AI Session: {detail}")
+        self._feed(lambda now: self._machine.agent_failed(kind, detail, now))
+        if self._transfer is not None:
+            self._transfer.agent_gone()
+
+    def _run_tool(self, call: ToolCall) -> None:
+        builtin = self._seat.spec.builtin_tools.get(call.name) if self._seat is not None else None
+        if self._transfer is not None and self._decides(call, builtin):
+            return
+        if builtin is BuiltinTool.TRANSFER_CALL:
+            self._asked_to_transfer(call)
+            return
+        if builtin is not None:
+            self._recorded.tool(builtin)
+        task = self.spawn(self._tool(call))
+        self._tools.add(task)
+        task.add_done_callback(self._tools.discard)
+
+    async def _tool(self, call: ToolCall) -> None:
         assert self._journal is not None  # the agent opens after the journal
         output = await self._journal.tools.run(call)
+        self._return_tool(call, output)
+
+    def _return_tool(self, call: ToolCall, output: str) -> None:
         self._tell_agent(lambda agent, now: agent.tool_returned(call.call_id, output, now))
 
     def _stop_agent(self) -> None:
-        agent, driver = self._agent, self._agent_driver
-        if agent is None or driver is None:
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            for name, count in seat.stop().items():
+                self._usage[name] = self._usage.get(name, 0) + count
+
+    # -- transfers (implements `calls.transferring.TransferHost`) ----------------------------------
+
+    @property
+    def leg(self) -> Leg:
+        """The line to the call's party."""
+        assert self._line is not None  # everything that needs a line comes after it
+        return self._line
+
+    @property
+    def seat(self) -> AgentSeat | None:
+        """The agent, while there is one."""
+        return self._seat
+
+    @property
+    def account(self) -> str:
+        """Whose call it is."""
+        plan = self._machine.plan
+        return plan.number.account if plan is not None else self.attempt.account or ""
+
+    def _asked_to_transfer(self, call: ToolCall) -> None:
+        assert self._journal is not None  # the agent opens after the journal
+        order = self._journal.tools.transfer_order(call)
+        if isinstance(order, str) or self._transfer is not None:
+            self._return_tool(call, order if isinstance(order, str) else '{"error":"A transfer is under way."}')
             return
-        self._leg.listen(None)
-        driver.feed(agent.stop)
-        driver.close()
-        now = self._parts.clock.now()
-        self._leg.playout.interrupt(now)
-        for name, count in agent.usage.items():
-            self._usage[name] = self._usage.get(name, 0) + count
-        if self._link is not None:
-            self._link.close()
-        self._agent = self._agent_driver = self._link = None
+        self._transfer_call = call
+        self._feed(self._machine.transfer_begun)
+        self._begin_transfer(order)
+
+    def _begin_transfer(self, order: TransferOrder) -> None:
+        self._transfer = CallTransfer(order, self, self._parts)
+        self._transfer.start()
+
+    def _decides(self, call: ToolCall, builtin: BuiltinTool | None) -> bool:
+        """Whether a tool call of the model is its word on the transfer."""
+        transfer = self._transfer
+        if transfer is None or not transfer.consulting:
+            return False
+        if call.name not in (COMPLETE, CANCEL) and builtin is not BuiltinTool.END_CONVERSATION:
+            return False
+        take = call.name == COMPLETE
+        self._return_tool(call, '{"status":"connecting"}' if take else '{"status":"cancelled"}')
+        transfer.decided(take)
+        return True
+
+    def put_through(self) -> None:
+        """The caller is connected with somebody else."""
+        plan = self._machine.plan
+        self._feed(self._machine.put_through)
+        if plan is not None and not plan.record_transfers:
+            self._recorded.stop()
+
+    def transfer_over(self, record: TransferRecord, put_through: bool, reason: str) -> None:
+        """The transfer has ended: it is written down, and a caller who was not put through is the agent's again."""
+        self._transfers.append(record)
+        self._transfer = None
+        call, self._transfer_call = self._transfer_call, None
+        if call is not None and not put_through and self._journal is not None:
+            self._return_tool(call, self._journal.tools.transfer_output(call, record))
+        self._feed(lambda now: self._machine.transfer_over(put_through, reason, now))
+
+    def write_log(self, text: str) -> None:
+        """A line for the call's log."""
+        if self._journal is not None:
+            self._journal.log(text, self._parts.clock.utc())
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run in the call's task group; cancelled when the call ends."""
         assert self._tasks is not None  # `run` opened it
         task = self._tasks.create_task(work)
         self._work.add(task)
@@ -373,19 +405,30 @@ class CallSession:
 
     def _release(self) -> None:
         """Give everything back; a step that fails does not keep the next one from its turn."""
-        steps: list[Callable[[], object]] = [self._stop_agent, lambda: self._leg.tap(None), self._leg.close]
+        steps: list[Callable[[], object]] = [self._stop_agent, self._recorded.stop]
+        if self._transfer is not None:
+            steps.insert(0, self._transfer.close)
+        if self._line is not None:
+            steps.append(self._line.close)
         if self._driver is not None:
             steps.append(self._driver.close)
-        if self._recorder is not None:
-            steps.append(self._recorder.stop)
+        if self._permit is not None:
+            steps.append(self._return_permit)
         for step in steps:
             try:
                 step()
             except Exception:
                 log.exception("part of a call could not be given back")
         # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
-        self._leg.subscribe(_ignore)
-        self._driver = self._tasks = None
+        if self._line is not None:
+            self._line.subscribe(_ignore)
+        self._driver = self._tasks = self._transfer = None
+
+    def _return_permit(self) -> None:
+        assert self._permit is not None  # the caller looked
+        connected = self._connected_at
+        seconds = (self._parts.clock.utc() - connected).total_seconds() if connected else 0.0
+        self._parts.dialling.release(self._permit, seconds)
 
     async def _record(self) -> None:
         try:
@@ -407,9 +450,10 @@ class CallSession:
             customer_call_id=(plan.customer_call_id if plan else None) or self.attempt.customer_call_id,
             journal=plan.journal if plan else JournalSpec(),
             transfers=tuple(self._transfers),
+            referred_out=any(record.referred for record in self._transfers),
             end_webhook_owed=plan is not None or (refusal is not None and refusal.end_webhook_owed),
             usage=self._usage,
-            figures=dict(self._leg.figures),
+            figures=dict(self._line.figures) if self._line is not None else {},
         )
 
 

@@ -7,10 +7,12 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 
-from switchhook.calls.session import CallParts, CallSession
+from switchhook.calls.parts import CallParts
+from switchhook.calls.session import CallSession
+from switchhook.domain.dialling import DialPermit
 from switchhook.domain.model import CallAttempt, CallId
 from switchhook.domain.outcome import Ending, Verdict
-from switchhook.domain.ports import Leg, LegEvent
+from switchhook.domain.ports import LegEvent, OfferedLeg
 from switchhook.domain.report import CallReport
 
 log = logging.getLogger(__name__)
@@ -52,15 +54,28 @@ class Switchboard:
             ready.set()
             await self._closed.wait()
 
-    def offer(self, attempt: CallAttempt, leg: Leg) -> None:
+    def offer(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
         """A line has a call. Decided at once: the slot is taken before anything else happens."""
         assert self._tasks is not None  # lines open after `run` began
         self.counts["offered"] += 1
         if self.draining or len(self._live) >= self._max_calls:
             self._refuse(attempt, leg)
             return
-        session = CallSession(attempt, leg, self._parts)
-        self._live[attempt.call_id] = session
+        self._begin(CallSession(attempt, leg, self._parts))
+
+    def place(self, attempt: CallAttempt, permit: DialPermit) -> bool:
+        """Begin an outbound call that the dialling policy allows; False when there is no room: the permit is then not used."""
+        assert self._tasks is not None  # doors open after `run` began
+        self.counts["placed"] += 1
+        if self.draining or len(self._live) >= self._max_calls:
+            self.counts["refused"] += 1
+            return False
+        self._begin(CallSession(attempt, None, self._parts, permit))
+        return True
+
+    def _begin(self, session: CallSession) -> None:
+        assert self._tasks is not None  # the callers looked
+        self._live[session.attempt.call_id] = session
         self._idle.clear()
         self._tasks.create_task(self._run(session))
 
@@ -97,12 +112,17 @@ class Switchboard:
             if not self._live:
                 self._idle.set()
 
-    def _refuse(self, attempt: CallAttempt, leg: Leg) -> None:
+    def _refuse(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
         self.counts["refused"] += 1
         leg.subscribe(_ignore)
         leg.reject(503, RETRY_AFTER_S)
         reason = "server-draining" if self.draining else "over-capacity"
         self._write_down(attempt, Verdict(Ending.REJECTED, reason, "No call slot is free"))
+
+    def not_placed(self, attempt: CallAttempt, verdict: Verdict) -> None:
+        """An outbound call was refused before it began; only its record is left to write."""
+        self.counts["declined"] += 1
+        self._write_down(attempt, verdict)
 
     def declined(self, attempt: CallAttempt, status: int, why: str) -> None:
         """A line refused a call by itself, because of how it was asked for; only its record is left to write."""

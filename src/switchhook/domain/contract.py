@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from switchhook.domain.model import CallAttempt, CallId, JsonObject, Number, ToolCall, Utterance
-from switchhook.domain.plan import BuiltinTool, CallPlan, Refusal
+from switchhook.domain.model import CallAttempt, CallId, JsonObject, Number, ToolCall, TransferRecord, Utterance
+from switchhook.domain.plan import BuiltinTool, CallPlan, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
 
 
@@ -93,6 +93,12 @@ class Contract(Protocol):
 
     def builtin_output(self, tool: BuiltinTool, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> str:
         """The text for the model from a tool that the gateway runs itself; `now` is UTC."""
+
+    def transfer_order(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> TransferOrder | str:
+        """What the model's call of the transfer tool asks for, or the text that tells it why that cannot be."""
+
+    def transfer_output(self, record: TransferRecord) -> str:
+        """The text for the model of a transfer that did not come about."""
 
     def log_tool_request(self, call: ToolCall) -> str:
         """The log line of a tool request."""

@@ -56,13 +56,6 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """A tenant."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Number:
     """A telephone number of an account and the contract that runs its calls."""
 
@@ -73,6 +66,25 @@ class Number:
     """Name of the contract folder: `vns`."""
     settings: JsonObject = field(repr=False)
     """What the contract's folder validated: webhooks, fallback and the contract's own options."""
+
+
+class Srtp(Enum):
+    """Whether sound on a trunk is encrypted (RFC 4568)."""
+
+    OFF = "off"
+    OFFERED = "offered"
+    """Encrypted when the peer can."""
+    REQUIRED = "required"
+    """A peer that cannot is refused with 488."""
+
+
+class TransferMode(Enum):
+    """How a caller is handed on over a trunk."""
+
+    BRIDGE = "bridge"
+    """We dial the destination and stay in the media path."""
+    REFER = "refer"
+    """The peer is asked to do it (RFC 3515); when it refuses, we bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +99,32 @@ class Trunk:
     """CIDR blocks that may send calls without digest."""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    """With a user name: what the peer must prove by digest when its address is not in `allow_from`."""
+    """With a user name: what the peer must prove by digest when its address is not in `allow_from`, and what we prove to it."""
     register: bool = False
+    """Register with the peer, so that it knows where to send calls."""
+    transport: str | None = None
+    """`udp`, `tcp` or `tls`; None: what the address says, else udp."""
+    srtp: Srtp = Srtp.OFF
+    transfer: TransferMode = TransferMode.BRIDGE
+    priority: int = 100
+    """Outbound calls try the trunks of an account in rising order."""
+    max_calls: int | None = None
+    """Most outbound calls at one time; None: no limit of the trunk's own."""
+    calls_per_second: float | None = None
+    probe_s: float | None = None
+    """Ask by OPTIONS this often whether the peer lives; a dead one is tried last. None: never."""
+    number_form: str = "e164"
+    """How called and calling numbers are written to the peer: `e164`, `plain` (no plus sign) or `national`."""
+    caller_ids: tuple[str, ...] = ()
+    """Calling numbers the peer lets us show, E.164; empty: any."""
+    default_caller_id: str | None = None
+    """Shown in place of a number that is not in `caller_ids`."""
+    tls_ca: str | None = None
+    """PEM file of the authorities that may vouch for the peer; None: the system's."""
+    tls_verify: bool = True
+    tls_certificate: str | None = None
+    """PEM file with our client certificate and its chain."""
+    tls_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +191,10 @@ class TransferRecord:
     started_at: datetime
     ended_at: datetime
     result: str
-    """A word of the contract's vocabulary: `Connected`, `NoAnswer`, `Busy`, `OperatorIntercept`, `Failed`, `Error`."""
+    """The value of a `domain.dialling.DialResult`."""
+    sip_status: int | None = None
+    """The far side's final answer, the evidence for the result."""
+    detail: str = ""
+    """Why, for people; no secret."""
+    referred: bool = False
+    """The caller left us by REFER."""

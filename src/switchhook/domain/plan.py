@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from switchhook.domain.dialling import DialPurpose
 from switchhook.domain.model import Number
 from switchhook.domain.outcome import Ending
 
@@ -18,6 +19,8 @@ class BuiltinTool(Enum):
     TRANSFER_CALL = "transfer_call"
     CALL_INFO = "call_info"
     UTC_DATETIME = "utc_datetime"
+    RECORDING_PAUSE = "recording_pause"
+    RECORDING_RESUME = "recording_resume"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class RecordingSpec:
     """`opus`, `mp3` or `wav`."""
     password: str | None = field(default=None, repr=False)
     """Set: the finished file is encrypted. Only the derived key is kept, wrapped by the server key."""
+    pause_on_digits: bool = False
+    """Silence while the party types digits, so that no card number is in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,6 @@ class RouteTo:
     """Hand the caller to another number."""
 
     number: str
-    message: str | None = None
-    """Spoken first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,23 @@ Action: TypeAlias = Answer | Say | RouteTo | HangUp | Converse
 
 
 @dataclass(frozen=True, slots=True)
+class TransferOrder:
+    """The agent's wish, or a flow's, to hand the caller to another number."""
+
+    called: str
+    """As it was written; the dialling policy reads it."""
+    caller: str
+    """The number that the destination is shown."""
+    caller_name: str | None = None
+    attended: bool = False
+    """The agent speaks with the destination before the caller is put through."""
+    purpose: DialPurpose = DialPurpose.TRANSFER
+    ring_s: float = 30.0
+    consult_s: float = 60.0
+    """Longest talk between agent and destination before it is put through or given up."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallPlan:
     """A routed call: the flow to run and the promises that surround it."""
 
@@ -109,6 +129,12 @@ class CallPlan:
     flow: tuple[Action, ...]
     max_seconds: float = 3600.0
     """Longest time between answer and hang-up."""
+    max_seconds_cover_transfers: bool = False
+    """False: the time limit is the agent's; two people who were put through may talk on."""
+    record_transfers: bool = True
+    """False: the recording stops when the caller is put through."""
+    ring_s: float = 45.0
+    """How long an outbound call rings before it is given up."""
     customer_call_id: str | None = None
     recording: RecordingSpec | None = None
     journal: JournalSpec = field(default_factory=JournalSpec)

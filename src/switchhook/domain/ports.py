@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from switchhook.domain.model import CallAttempt, CallId, Encoding, ToolCall, Utterance
-from switchhook.domain.plan import CallPlan, RecordingSpec, Refusal
+from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused, DialRequest
+from switchhook.domain.model import CallAttempt, CallId, Encoding, ToolCall, TransferMode, TransferRecord, Utterance
+from switchhook.domain.plan import CallPlan, RecordingSpec, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
 
 
@@ -32,6 +33,13 @@ class Heard:
     """All that was ever queued under this key; heard_ms never exceeds it."""
 
 
+class SoundSource(Protocol):
+    """Sound that is made or arrives as it is heard: the other party of a bridge, ringback, hold sound."""
+
+    def next_frame(self, now: float) -> bytes | None:
+        """The 20 ms to be heard from now on, in the leg's encoding; None: silence. Asked each 20 ms while it is what plays."""
+
+
 class Playout(Protocol):
     """What one party hears. `media.playout` implements it; an agent only enqueues, finishes and interrupts."""
 
@@ -43,6 +51,9 @@ class Playout(Protocol):
 
     def interrupt(self, now: float) -> Sequence[Heard]:
         """Drop all that is queued or in flight, raise the epoch, and tell of every unfinished utterance what was heard."""
+
+    def play_from(self, source: SoundSource | None) -> None:
+        """Play this whenever nothing is queued, from the next frame on; None: silence again. `interrupt` leaves it alone."""
 
     def heard_ms(self, key: str, now: float) -> int:
         """Milliseconds of this utterance that were really heard so far."""
@@ -58,12 +69,46 @@ class LegAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class LegProgress:
+    """The far side of a leg that we dial says that it rings, or plays something before it answers."""
+
+    status: int
+    """The SIP status: 180, 183…"""
+    early_media: bool
+    """Sound of the far side comes already."""
+
+
+@dataclass(frozen=True, slots=True)
 class LegEnded:
     """The line is gone, whoever ended it. Comes exactly once for each leg."""
 
     reason: str
-    """`caller-hung-up`, `caller-cancelled`, `media-timeout`, `no-ack`, `line-failed`, `hung-up` (by us), `rejected` (by us)."""
+    """`caller-hung-up`, `caller-cancelled`, `media-timeout`, `no-ack`, `line-failed`, `hung-up` (by us), `rejected` (by us);
+    of a leg that we dialled also `callee-hung-up`, `refused` (by the far side, see `status`), `no-answer` (rang too long),
+    `trunk-failed` (no trunk could carry it) and `referred` (the peer has put it through elsewhere)."""
     detail: str = ""
+    status: int | None = None
+    """The far side's final SIP answer, when there was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferProgress:
+    """What became of `refer`: the peer took it (202), refused it, or tells by NOTIFY how the new call goes (RFC 3515 §2.4.4)."""
+
+    status: int
+    final: bool
+    """Nothing follows: the new call stands (2xx), failed, or the peer refused to try (then `accepted` is False)."""
+    accepted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TransferAsked:
+    """The party asks by REFER that we put it through to somebody else. Answered by `Leg.refer_result`."""
+
+    target: str
+    """A number or SIP URI."""
+    replaces: str | None = None
+    """The Replaces of the target's URI: the call it should take the place of (attended transfer of a PBX)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +123,7 @@ class PlayoutDrained:
     """The last sample that was queued has been heard."""
 
 
-LegEvent: TypeAlias = LegAnswered | LegEnded | DigitPressed | PlayoutDrained
+LegEvent: TypeAlias = LegAnswered | LegProgress | LegEnded | DigitPressed | PlayoutDrained | ReferProgress | TransferAsked
 
 
 class FrameTap(Protocol):
@@ -115,6 +160,36 @@ class Leg(Protocol):
     def tap(self, tap: FrameTap | None) -> None:
         """Attach the recorder, or take it off."""
 
+    def hang_up(self) -> None:
+        """End the line in good order, or give up dialling it; `LegEnded` follows."""
+
+    def close(self) -> None:
+        """Give back sockets, ports and timers at once, and hang up or cancel if that has not happened; idempotent."""
+
+    def send_digit(self, digit: str, duration_ms: int = 160) -> None:
+        """Play a DTMF digit to the party. Raises ValueError for what is no digit."""
+
+    @property
+    def transfer_mode(self) -> TransferMode:
+        """How the line's peer wants a caller handed on."""
+
+    def refer(self, target: str, replaces: Leg | None = None) -> None:
+        """Ask the peer to connect its party with `target` (E.164), in the place of our leg `replaces` when given.
+
+        `ReferProgress` follows; the leg stays until it is hung up.
+        """
+
+    def refer_result(self, status: int) -> None:
+        """Answer the party's `TransferAsked`: 1xx while it goes on, then what came of it (told by NOTIFY)."""
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What was measured on the line: `packets_in`, `packets_out`, `packets_lost`, `jitter_ms`…"""
+
+
+class OfferedLeg(Leg, Protocol):
+    """A line that somebody else dialled and we may answer."""
+
     def ring(self) -> None:
         """Tell the caller that it rings (180)."""
 
@@ -124,15 +199,22 @@ class Leg(Protocol):
     def reject(self, status: int, retry_after_s: int | None = None) -> None:
         """Refuse an unanswered call; `LegEnded` follows."""
 
-    def hang_up(self) -> None:
-        """End the line in good order; `LegEnded` follows."""
 
-    def close(self) -> None:
-        """Give back sockets, ports and timers at once; idempotent."""
+class Dialer(Protocol):
+    """Places calls over an account's lines."""
 
-    @property
-    def figures(self) -> Mapping[str, float]:
-        """What was measured on the line: `packets_in`, `packets_out`, `packets_lost`, `jitter_ms`…"""
+    def dial(self, request: DialRequest) -> Leg:
+        """Begin at once. `LegProgress`, `LegAnswered` and `LegEnded` follow, the last exactly once, also when nothing could be dialled."""
+
+
+class DiallingGate(Protocol):
+    """The dialling policy of all accounts; fails closed."""
+
+    async def admit(self, account: str, number: str, purpose: DialPurpose) -> DialPermit | DialRefused:
+        """Judge a number as anybody wrote it, and count the call. Never raises but for cancellation."""
+
+    def release(self, permit: DialPermit, seconds: float) -> None:
+        """The call is over; it was connected for so long. Idempotent."""
 
 
 class CallRouting(Protocol):
@@ -147,6 +229,12 @@ class ToolRunner(Protocol):
 
     async def run(self, call: ToolCall) -> str:
         """The text for the model, whatever happened. Never raises but for cancellation."""
+
+    def transfer_order(self, call: ToolCall) -> TransferOrder | str:
+        """What the model's call of the transfer tool asks for, or the text that tells it why that cannot be. Never raises."""
+
+    def transfer_output(self, call: ToolCall, transfer: TransferRecord) -> str:
+        """The text for the model of a transfer that did not come about. Never raises."""
 
 
 class CallJournal(Protocol):
@@ -177,6 +265,12 @@ class CallBook(Protocol):
 class Recorder(FrameTap, Protocol):
     """A recording under way."""
 
+    def pause(self) -> None:
+        """Silence from here on, on both sides; time goes on. Idempotent."""
+
+    def resume(self) -> None:
+        """Record again. Sound of the pause that comes late stays silent. Idempotent."""
+
     def stop(self) -> None:
         """Seal the spool; the file is made afterwards by a worker."""
 
@@ -184,8 +278,18 @@ class Recorder(FrameTap, Protocol):
 class Recorders(Protocol):
     """Opens recordings."""
 
-    def open(self, call_id: CallId, account: str, spec: RecordingSpec, encoding: Encoding, started_at: datetime) -> Recorder:
-        """Begin to spool a two-channel recording (caller left)."""
+    def open(
+        self,
+        call_id: CallId,
+        account: str,
+        spec: RecordingSpec,
+        encoding: Encoding,
+        started_at: datetime,
+        on_failed: Callable[[str], None] | None = None,
+    ) -> Recorder:
+        """Begin to spool a two-channel recording (caller left). Touches no disk itself: a disk that cannot take the recording is
+        told to `on_failed` later, on the event loop, in a sentence for people. Raises RecordingError when it is hopeless at once.
+        """
 
 
 class Voice(Protocol):

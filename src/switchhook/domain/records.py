@@ -154,8 +154,40 @@ class RecordingRecord:
     created_at: datetime
     size_bytes: int = 0
     salvaged: bool = False
-    """Made from the spool of a process that died."""
+    """Made from the spool of a process that died, or of one that is damaged."""
     purge_at: datetime | None = None
+    """From then on nobody finds it, and it is removed. Of one that is not made yet: when it was deleted."""
+
+    def gone(self, now: datetime) -> bool:
+        """Deleted, or kept long enough."""
+        return self.purge_at is not None and self.purge_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecording:
+    """A finished recording with what is known of its call."""
+
+    record: RecordingRecord
+    call_started_at: datetime
+    call_ended_at: datetime | None
+    customer_call_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingQuery:
+    """Which of an account's finished recordings are wanted; newest first."""
+
+    account: str
+    now: datetime
+    """Those whose time is over by then are left out."""
+    limit: int
+    customer_call_id: str | None = None
+    since: datetime | None = None
+    """Calls that began then or later."""
+    until: datetime | None = None
+    """Calls that began before."""
+    after: tuple[datetime, str] | None = None
+    """(created_at, call id) of the last one of the page before."""
 
 
 @dataclass(frozen=True, slots=True)

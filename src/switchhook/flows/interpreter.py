@@ -36,7 +36,3 @@ class FlowRun:
         if isinstance(self._current, Converse):
             self._rest = list(self._current.on_failure)
         return self.next()
-
-    def replace_current(self, action: Action) -> None:
-        """Put another action in the place of the one under way (a route that cannot be had becomes its message)."""
-        self._current = action

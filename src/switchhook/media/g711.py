@@ -59,6 +59,11 @@ def scale(linear: bytes, factor: float) -> bytes:
     return audioop.mul(linear, 2, factor)
 
 
+def mixed(linear: bytes, other: bytes) -> bytes:
+    """Return the sum of two pieces of linear samples of the same length; what is too loud is clipped."""
+    return audioop.add(linear, other, 2)
+
+
 def level(payload: bytes, encoding: Encoding) -> int:
     """Return the root mean square of a G.711 payload, 0 to 32767."""
     return audioop.rms(decode(payload, encoding), 2)

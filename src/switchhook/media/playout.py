@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import Encoding
-from switchhook.domain.ports import Heard
+from switchhook.domain.ports import Heard, SoundSource
 
 FRAME_BYTES = 160
 FRAME_S = 0.020
@@ -52,6 +52,8 @@ class Playout:
     `on_talk` is called when sound is queued while idle, so that the line can send its first frame at once. `on_drained` is
     called once for each talkspurt, when its last sample has been heard; a talkspurt that was interrupted ends the same way.
     A key that was interrupted is spent: sound that still comes under it is dropped, and what was heard of it stands.
+
+    A source plays whenever nothing is queued. It belongs to no utterance: it is neither heard-milliseconds nor a talkspurt.
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class Playout:
         "_offset",
         "_queued",
         "_silence",
+        "_source",
         "_talking",
         "_utterance",
         "_utterances",
@@ -82,6 +85,7 @@ class Playout:
         self.on_talk = on_talk
         self.on_drained = on_drained
         self._silence = encoding.silence
+        self._source: SoundSource | None = None
         self._chunks: deque[tuple[bytes, _Utterance]] = deque()
         self._chunk = b""  # The chunk being played and how far it is taken; the rest wait in _chunks.
         self._offset = 0
@@ -141,6 +145,10 @@ class Playout:
         self._air_utterance = self._air_shares = None
         return cut
 
+    def play_from(self, source: SoundSource | None) -> None:
+        """Ask this source for each frame that no queued sound fills; None: such frames are silence again."""
+        self._source = source
+
     def heard_ms(self, key: str, now: float) -> int:
         """Milliseconds of the utterance that were heard by now; 0 for a key that is not known."""
         utterance = self._utterances.get(key)
@@ -148,7 +156,7 @@ class Playout:
 
     @property
     def idle(self) -> bool:
-        """True when nothing is queued or playing."""
+        """True when nothing is queued or playing; what a source plays does not count."""
         return self._air_at is None and not self._queued
 
     @property
@@ -169,7 +177,9 @@ class Playout:
             self._air_utterance = utterance
             self._air_shares = None
             return self._chunk[start:end]
-        return self._assembled(now) if self._talking else None
+        if self._talking:
+            return self._assembled(now)
+        return None if self._source is None else self._source.next_frame(now)
 
     def rest(self, now: float) -> None:
         """The line cannot take a frame (hold, a DTMF digit): the frame in the air ends, what is queued waits."""
@@ -182,7 +192,7 @@ class Playout:
         if not self._frame_ready(now):
             self._end_frame()
             if not self._frame_ready(now):
-                return None
+                return None if self._source is None else self._source.next_frame(now)
         pieces: list[bytes] = []
         shares: list[tuple[_Utterance, int, int]] = []
         filled = 0

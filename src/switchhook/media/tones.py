@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from math import cos, pi, sin
+from math import cos, gcd, pi, sin
 
 from switchhook.domain.model import Encoding
 from switchhook.media import g711
@@ -21,11 +21,19 @@ def tone(frequencies_hz: Sequence[float], duration_ms: int, encoding: Encoding, 
     count = duration_ms * g711.RATE_HZ // 1000
     each = 32767 * peak / max(1, len(frequencies_hz))
     steps = [2 * pi * hz / g711.RATE_HZ for hz in frequencies_hz]
-    samples = array("h", bytes(2 * count))
-    for at in range(count):
-        edge = min(1.0, (at + 1) / _FADE_SAMPLES, (count - at) / _FADE_SAMPLES)
-        samples[at] = round(edge * each * sum(sin(step * at) for step in steps))
+    period = min(count, _period_samples(frequencies_hz))
+    wave = array("h", [round(each * sum(sin(step * at) for step in steps)) for at in range(period)])
+    samples = (wave * (count // max(1, period) + 1))[:count]
+    for at in range(min(_FADE_SAMPLES, count)):
+        share = (at + 1) / _FADE_SAMPLES
+        samples[at] = round(share * samples[at])
+        samples[count - 1 - at] = round(share * samples[count - 1 - at])
     return g711.encode(samples.tobytes(), encoding)
+
+
+def _period_samples(frequencies_hz: Sequence[float]) -> int:
+    """After so many samples a sum of tones repeats; tones of broken frequencies are given a second."""
+    return g711.RATE_HZ // gcd(g711.RATE_HZ, *(round(hz) for hz in frequencies_hz)) if frequencies_hz else 1
 
 
 def silence(duration_ms: int, encoding: Encoding) -> bytes:

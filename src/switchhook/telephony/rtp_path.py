@@ -8,7 +8,9 @@ from ipaddress import ip_address
 from typing import Any, TypeAlias
 
 from switchhook.telephony.rtp_ports import PortLease, disconnect
+from switchhook.telephony.srtp import SrtpReceiver, SrtpSender
 from switchhook.telephony.wire import rtp
+from switchhook.telephony.wire.sdes import SrtpKeys
 
 Address: TypeAlias = tuple[str, int]
 
@@ -25,14 +27,21 @@ class RtpPath:
     Until the peer has shown its address the path listens to everyone. Once it has, the socket is connected to it: the kernel
     drops what third parties send, and packets cost less. `readable` is then called for each datagram that waits; it reads from
     `receive`. The datagrams that led there are given to `on_packet`, those on the RTCP port to `on_report`.
+
+    With SRTP keys all that passes is RTP and RTCP still: `send` protects and `receive` opens, and the path follows nobody whose
+    packets do not open.
     """
 
     __slots__ = (
         "_candidate",
+        "_keys",
         "_loop",
         "_on_packet",
         "_on_report",
+        "_opener",
+        "_protector",
         "_readable",
+        "_rejected_before",
         "_rtcp",
         "_rtcp_port",
         "_rtp",
@@ -59,10 +68,15 @@ class RtpPath:
         self._signalled: Address | None = None
         self._rtcp_port: int | None = None
         self._candidate: tuple[Address, list[bytes]] | None = None
+        self._keys: SrtpKeys | None = None
+        self._protector: SrtpSender | None = None
+        self._opener: SrtpReceiver | None = None
+        self._rejected_before = 0
         self.locked = False
         self.remote: Address | None = None
         """Where sound goes; None: not known, and `send` does nothing."""
         self.receive: Callable[[int], bytes] = lease.rtp.recv
+        """Read one datagram of the locked peer; `b""` for one that does not open. Raises OSError when none waits."""
         self.send: Callable[[bytes], object] = self._send_unlocked
         """Send one datagram. Raises OSError for a full buffer, or an ICMP error that an earlier one met."""
 
@@ -76,6 +90,21 @@ class RtpPath:
                     break
         self._loop.add_reader(self._rtcp.fileno(), self._rtcp_readable)
 
+    def secure(self, keys: SrtpKeys | None) -> None:
+        """Protect and open with these keys from here on; None: plain RTP. A key that stays keeps its counters."""
+        before, self._keys = self._keys, keys
+        if before is None or keys is None or before.ours != keys.ours:
+            self._protector = None if keys is None else SrtpSender(keys.ours)
+        if before is None or keys is None or before.theirs != keys.theirs:
+            self._rejected_before = self.rejected
+            self._opener = None if keys is None else SrtpReceiver(keys.theirs)
+        self._choose_ways()
+
+    @property
+    def rejected(self) -> int:
+        """Packets that did not open: forged, repeated, or under another key."""
+        return self._rejected_before + (self._opener.rejected if self._opener is not None else 0)
+
     def point(self, remote: Address | None, rtcp: Address | None) -> None:
         """Send to the signalled address, and listen to everyone until the peer has shown its own."""
         if self.locked:
@@ -84,7 +113,7 @@ class RtpPath:
         self._candidate = None
         self._signalled = self.remote = remote if remote is not None and _is_address(remote[0]) else None
         self._rtcp_port = None if rtcp is None else rtcp[1]
-        self.send = self._send_unlocked
+        self._choose_ways()
         self._loop.add_reader(self._rtp.fileno(), self._probe)
 
     def send_report(self, packet: bytes) -> None:
@@ -95,6 +124,8 @@ class RtpPath:
         if port > _LAST_PORT:  # an address translator may have given RTP the last port
             return
         try:
+            if self._protector is not None:
+                packet = self._protector.protect_rtcp(packet)
             self._rtcp.sendto(packet, (self.remote[0], port))
         except OSError:  # the peer may have no RTCP port: reports are a courtesy
             return
@@ -104,7 +135,19 @@ class RtpPath:
         self._loop.remove_reader(self._rtp.fileno())
         self._loop.remove_reader(self._rtcp.fileno())
         # The stream would otherwise hold itself through these, and wait for the garbage collector.
-        self._readable = self._on_packet = self._on_report = _nothing
+        self._readable = self._on_packet = self._on_report = self.send = _nothing
+
+    def _choose_ways(self) -> None:
+        """Fix how a datagram is sent and read, so that plain RTP over a locked path is the socket's own call."""
+        receive = self._rtp.recv
+        send: Callable[[bytes], object] = self._rtp.send if self.locked else self._send_unlocked
+        if self._protector is not None:
+            protect, way = self._protector.protect, send
+            send = lambda packet: way(protect(packet))  # noqa: E731 - one call less for each packet than a method
+        self.send, self.receive = send, receive
+        if self._opener is not None:
+            unprotect = self._opener.unprotect
+            self.receive = lambda size: unprotect(receive(size))
 
     def _send_unlocked(self, packet: bytes) -> None:
         if self.remote is not None:
@@ -116,6 +159,8 @@ class RtpPath:
             packet, source = self._rtp.recvfrom(DATAGRAM_BYTES)
         except OSError:
             return
+        if self._opener is not None:
+            packet = self._opener.unprotect(packet)
         if rtp.parse(packet) is None or rtp.is_rtcp(packet):
             return
         address = (str(source[0]), int(source[1]))
@@ -141,7 +186,7 @@ class RtpPath:
             # Behind an address translator the signalled RTCP port means nothing either.
             self._rtcp_port = None
         self.remote = (source[0], source[1])
-        self.send = self._rtp.send
+        self._choose_ways()
         self._loop.add_reader(self._rtp.fileno(), self._readable)
         for packet in [*packets, *self._waiting_from(source)]:
             self._on_packet(packet)
@@ -155,7 +200,7 @@ class RtpPath:
             except OSError:
                 break
             if sender == source:
-                packets.append(packet)
+                packets.append(packet if self._opener is None else self._opener.unprotect(packet))
         return packets
 
     def _rtcp_readable(self) -> None:
@@ -163,8 +208,11 @@ class RtpPath:
             packet, source = self._rtcp.recvfrom(DATAGRAM_BYTES)
         except OSError:
             return
-        if self.remote is not None and source[0] == self.remote[0]:
-            self._on_report(packet)
+        if self.remote is None or source[0] != self.remote[0]:
+            return
+        if self._opener is not None:
+            packet = self._opener.unprotect_rtcp(packet)
+        self._on_report(packet)
 
 
 def _nothing(*_: object) -> None:

@@ -23,6 +23,7 @@ from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.dtmf import DigitFilter, DtmfSender
 from switchhook.telephony.wire.receive import Receiver
 from switchhook.telephony.wire.rtcp import Reporter, SenderInfo, ntp_time
+from switchhook.telephony.wire.sdes import SrtpKeys
 
 MEDIA_TIMEOUT_S = 30.0
 _HOLD_S = 0.040
@@ -58,6 +59,7 @@ class RtpMedia:
     """Further payload types that the peer may send by the agreement."""
     remote_rtcp: Address | None = None
     """Where it differs from the port after `remote`'s."""
+    srtp: SrtpKeys | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class RtpStats:
     lost: int
     late: int
     ignored: int
-    """Packets that were no RTP, or of a payload type that was not agreed on."""
+    """Packets that were no RTP, or of a payload type that was not agreed on; the rejected ones too."""
+    rejected: int
+    """Packets that SRTP did not open: forged, repeated, or under another key."""
     concealed_ms: int
     jitter_ms: float
     round_trip_ms: float | None
@@ -191,6 +195,9 @@ class RtpStream:
         self._second = media.payload_type
         self._outbound_table = g711.translation(self.encoding, media.encoding)
         self._silence = media.encoding.silence * FRAME_BYTES
+        if before is None or before.srtp != media.srtp:
+            self._path.secure(media.srtp)
+            self._receive = self._path.receive
         if before is None or before.remote != media.remote:
             self._path.point(media.remote, media.remote_rtcp)
             self._receiver.reset()
@@ -240,6 +247,7 @@ class RtpStream:
             lost=receiver.lost,
             late=receiver.late,
             ignored=receiver.invalid + receiver.foreign,
+            rejected=self._path.rejected,
             concealed_ms=receiver.concealed_samples * 1000 // g711.RATE_HZ,
             jitter_ms=receiver.jitter_ms,
             round_trip_ms=None if round_trip_s is None else round_trip_s * 1000,

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from switchhook.telephony.trunks import TrunkDirectory
+from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip.digest import Account, Credentials, NonceCounts, NonceMint, Verdict, challenges, verify
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.flow import Flow
@@ -141,7 +142,7 @@ class SipGate:
 
     def reads(self, host: str, now: float) -> bool:
         """Whether a message from this address is read at all. Strangers have a budget: it may belong to a live call."""
-        if self._trunks.by_address(host) is not None or self._proven.holds(host, now):
+        if self._trunks.by_address(host) is not None or self._trunks.is_peer(host) or self._proven.holds(host, now):
             return True
         if self._all_strangers is None:
             self._all_strangers = Bucket(ALL_STRANGERS_RATE, ALL_STRANGERS_RATE, now)
@@ -154,7 +155,7 @@ class SipGate:
         """By address first; then by digest where a trunk has credentials. An INVITE without proof is challenged."""
         origin = self._trunks.by_address(flow.host)
         if origin is not None:
-            return Admitted(origin.trunk)
+            return Admitted(origin.trunk, SrtpMode(origin.srtp.value))
         if self._trunks.has_credentials:
             written = request.headers.get("Authorization")
             if written is not None:
@@ -176,7 +177,7 @@ class SipGate:
             verdict = verify(credentials, account, request.method, self._nonces, self._counts, now)
             if verdict is Verdict.GOOD:
                 self._proven.add(flow.host, now)
-                return Admitted(trunk.name)
+                return Admitted(trunk.name, SrtpMode(trunk.srtp.value))
             if verdict is Verdict.STALE:
                 return self._challenge(now, stale=True)
         self._failures.of(flow.host, now).spend(now)

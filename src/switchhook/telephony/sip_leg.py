@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from switchhook.domain.errors import PortsExhausted
-from switchhook.domain.model import Encoding
-from switchhook.domain.ports import FrameTap, LegAnswered, LegEnded, LegEvent
+from switchhook.domain.model import Encoding, TransferMode
+from switchhook.domain.ports import FrameTap, Leg, LegAnswered, LegEnded, LegEvent
 from switchhook.media.playout import Playout
 from switchhook.telephony.rtp_stream import MediaTimeout, RtpEvent, RtpMedia, RtpStream
+from switchhook.telephony.sip_transfer import LegTransfer, TransferEvent, leg_event
 from switchhook.telephony.wire.offer_answer import DTMF_PAYLOAD_TYPE, Negotiated
+from switchhook.telephony.wire.sdes import SrtpMode
 
 _ENCODINGS = {"PCMU": Encoding.PCMU, "PCMA": Encoding.PCMA}
 _STATIC_TYPES = {0: Encoding.PCMU, 8: Encoding.PCMA}
@@ -20,6 +22,8 @@ _MAX_EARLY_EVENTS = 64
 
 class LegLink(Protocol):
     """What a leg asks of the SIP server. Late calls are left alone."""
+
+    transfer: LegTransfer
 
     def ring(self) -> None:
         """Send 180."""
@@ -45,8 +49,6 @@ class SipLeg:
     what happens before `subscribe` is kept for it.
     """
 
-    encrypted = False
-
     def __init__(
         self,
         link: LegLink,
@@ -54,16 +56,20 @@ class SipLeg:
         proposed: str | None,
         line_call_id: str,
         source: tuple[str, str, int],
+        srtp: SrtpMode = SrtpMode.OFF,
     ) -> None:
         self.line_call_id = line_call_id
         """The SIP Call-ID."""
         self.source = source
         """Transport, address and port the call came from."""
+        self.transfer = link.transfer
         self._link = link
         self._streams = streams
         self._loop = asyncio.get_running_loop()
         self._encoding = _ENCODINGS.get(proposed or "", Encoding.PCMU)
         self._offered = proposed is not None
+        self._srtp = srtp
+        self._protected = False
         self._stream: RtpStream | None = None
         self._spare: Playout | None = None
         self._on_event: Callable[[LegEvent], None] | None = None
@@ -78,6 +84,11 @@ class SipLeg:
     def encoding(self) -> Encoding:
         """G.711 flavour on the line, by the caller's offer; µ-law when it made none. A later change of codec is translated."""
         return self._encoding
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether signalling is over TLS and sound, as agreed now, over SRTP."""
+        return self._protected and self.source[0] == "tls"
 
     @property
     def playout(self) -> Playout:
@@ -140,6 +151,21 @@ class SipLeg:
             self._stream.send_digit(digit, duration_ms)
 
     @property
+    def transfer_mode(self) -> TransferMode:
+        """How the line's peer wants a caller handed on: what its trunk says."""
+        return self.transfer.mode
+
+    def refer(self, target: str, replaces: Leg | None = None) -> None:
+        """Ask the peer by REFER to connect its party with `target`, in the place of our leg `replaces` when given."""
+        refused = self.transfer.refer(target, replaces)
+        if refused is not None:
+            self._tell(refused)
+
+    def refer_result(self, status: int) -> None:
+        """Answer the party's `TransferAsked`. Raises ValueError for no SIP status."""
+        self.transfer.result(status)
+
+    @property
     def figures(self) -> Mapping[str, float]:
         """Packets in, out and lost, jitter and concealed sound so far; empty before the answer."""
         if self._stream is None:
@@ -157,13 +183,15 @@ class SipLeg:
 
     def on_answered(self) -> None:
         """The 200 is sent."""
-        if not self._offered and self._stream is not None:
-            # The answer comes with the ACK; until then the peer's first packets may show where it is.
+        if not self._offered and self._stream is not None and self._srtp is SrtpMode.OFF:
+            # The answer comes with the ACK; until then the peer's first packets may show where it is. What may be encrypted
+            # waits for the keys.
             self._stream.configure(RtpMedia(None, self._encoding, 0, DTMF_PAYLOAD_TYPE, other_types=_STATIC_TYPES))
         self._tell(LegAnswered())
 
     def on_media(self, agreed: Negotiated) -> None:
         """Offer and answer are complete, for the first time or again."""
+        self._protected = agreed.srtp is not None
         if self._stream is not None:
             self._stream.configure(_rtp_media(agreed))
 
@@ -171,6 +199,12 @@ class SipLeg:
         """A digit came by INFO."""
         if self._stream is not None:
             self._stream.info_digit(digit, now)
+
+    def on_transfer(self, event: TransferEvent) -> None:
+        """A REFER of ours goes on, or one of the peer came."""
+        told = leg_event(event)
+        if told is not None:
+            self._tell(told)
 
     def on_ended(self, reason: str, detail: str) -> None:
         """The session is over."""
@@ -232,4 +266,5 @@ def _rtp_media(agreed: Negotiated) -> RtpMedia:
         receive=agreed.we_receive,
         other_types={number: encoding for number, encoding in _STATIC_TYPES.items() if number != agreed.payload_type},
         remote_rtcp=(agreed.remote_host, agreed.remote_rtcp_port) if agreed.remote_rtcp_port != agreed.remote_port + 1 else None,
+        srtp=agreed.srtp,
     )

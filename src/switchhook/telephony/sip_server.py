@@ -11,15 +11,17 @@ from uuid import UUID
 
 from switchhook.domain.errors import SettingError
 from switchhook.domain.model import CallAttempt, CallId, Direction
-from switchhook.domain.ports import Clock, Leg
+from switchhook.domain.ports import Clock, Leg, OfferedLeg
 from switchhook.driver import Driver
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_gate import SipGate
 from switchhook.telephony.sip_identity import identify
 from switchhook.telephony.sip_leg import SipLeg
+from switchhook.telephony.sip_transfer import LegTransfer
 from switchhook.telephony.sip_transport import Address, Listener, SipTransport, server_context
 from switchhook.telephony.trunks import Origin, TrunkDirectory
 from switchhook.telephony.wire.offer_answer import LocalMedia
+from switchhook.telephony.wire.sdes import SrtpMode, fresh_keys
 from switchhook.telephony.wire.sip.flow import Flow, Send
 from switchhook.telephony.wire.sip.framing import Frame, Keepalive
 from switchhook.telephony.wire.sip.message import MalformedMessage
@@ -30,7 +32,9 @@ from switchhook.telephony.wire.sip.session_events import (
     Ended,
     Invited,
     MediaAgreed,
+    Referred,
     SessionId,
+    TransferRequested,
     UserAgentEffect,
 )
 from switchhook.telephony.wire.sip.session_timer import SessionTimerPolicy
@@ -100,7 +104,7 @@ class SipServer:
         config: SipConfig,
         trunks: TrunkDirectory,
         streams: Callable[[], RtpStream],
-        on_call: Callable[[CallAttempt, Leg], None],
+        on_call: Callable[[CallAttempt, OfferedLeg], None],
         clock: Clock,
         entropy: Callable[[int], bytes],
     ) -> None:
@@ -110,12 +114,16 @@ class SipServer:
         self._on_call = on_call
         self.on_declined: Callable[[CallAttempt, int, str], None] = _unrecorded
         """Told of each call from an admitted source that was refused before it could be offered: status and reason."""
+        self.on_replacing: Callable[[CallAttempt, OfferedLeg, Leg], None] = _not_replaced
+        """Called instead of `on_call` for a call that is to take the place of a leg of the same account (RFC 3891): to do so, answer
+        it, then hang the old one up. Unless set, such calls get 603."""
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         self._gate = SipGate(trunks, config.realm, config.unknown_sources == "403", entropy, config.digest_algorithms)
         options = UserAgentOptions(config.timers, config.limits, config.session_timer, config.product)
         self._agent = UserAgent(self._gate, self._advertise, entropy, options)
+        self._agent.may_replace = self._may_replace
         self._driver = Driver(self._agent, self._perform)
         self._transport: SipTransport | None = None
         self._legs: dict[SessionId, SipLeg] = {}
@@ -237,7 +245,7 @@ class SipServer:
         else:
             self._guarded(effect)
 
-    def _guarded(self, effect: Declined | Answered | MediaAgreed | DigitReported | Ended) -> None:
+    def _guarded(self, effect: Declined | Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended) -> None:
         """Effects come in batches of many calls: what breaks in one must not cost the others theirs."""
         try:
             if isinstance(effect, Declined):
@@ -248,7 +256,7 @@ class SipServer:
             of = effect.request.call_id if isinstance(effect, Declined) else effect.session
             logger.exception("sip.effect failed: %s of %s", type(effect).__name__, of)
 
-    def _told(self, effect: Answered | MediaAgreed | DigitReported | Ended) -> None:
+    def _told(self, effect: Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended) -> None:
         leg = self._legs.get(effect.session)
         if leg is None:
             return
@@ -258,28 +266,45 @@ class SipServer:
             leg.on_media(effect.media)
         elif isinstance(effect, DigitReported):
             leg.on_digit(effect.digit, self._clock.now())
+        elif isinstance(effect, Referred | TransferRequested):
+            leg.on_transfer(effect)
         else:
             del self._legs[effect.session]
             leg.on_ended(effect.reason, effect.detail)
 
     def _invited(self, invited: Invited) -> None:
         request = invited.request
-        link = _Link(self, invited.session, invited.flow)
+        trunk = self._trunks.by_name(invited.trunk) if invited.trunk else None
+        transfer = LegTransfer(self, invited.session, trunk, invited.flow)
+        link = _Link(self, invited.session, invited.flow, invited.srtp, transfer)
         if self._stopping:
             link.reject(503, _FULL_RETRY_S)
             return
         flow = invited.flow
-        leg = SipLeg(link, self._streams, invited.encoding, request.call_id, (flow.transport, flow.host, flow.port))
+        source = (flow.transport, flow.host, flow.port)
+        leg = SipLeg(link, self._streams, invited.encoding, request.call_id, source, invited.srtp)
         self._legs[invited.session] = leg
         if self._transport is not None:
             self._transport.keep(flow)
         attempt = self._attempt(invited)
         try:
-            self._on_call(attempt, leg)
+            self._offer(attempt, leg, invited.replaces)
         except Exception:
             logger.exception("sip.on_call failed", extra={"call_id": attempt.call_id})
             leg.reject(500)
             leg.hang_up()
+
+    def _offer(self, attempt: CallAttempt, leg: SipLeg, replaces: SessionId | None) -> None:
+        replaced = None if replaces is None else self._legs.get(replaces)
+        if replaced is not None:
+            self.on_replacing(attempt, leg, replaced)
+        else:
+            self._on_call(attempt, leg)
+
+    def _may_replace(self, trunk: str | None, session: SessionId) -> bool:
+        """Whether a call over this trunk may take a leg's place: both must be known to be one account's."""
+        leg, account = self._legs.get(session), self._origin(trunk).account
+        return leg is not None and account is not None and leg.transfer.account == account
 
     def _attempt(self, call: Invited | Declined) -> CallAttempt:
         parties = identify(call.request)
@@ -307,10 +332,11 @@ class SipServer:
         """Give the user agent one input, and perform what follows."""
         self._driver.feed(lambda now: change(self._agent, now))
 
-    def local_media(self, flow: Flow, rtp_port: int) -> LocalMedia:
-        """Our side of a new session's media."""
+    def local_media(self, flow: Flow, rtp_port: int, srtp: SrtpMode) -> LocalMedia:
+        """Our side of a new session's media, with fresh keys."""
         session_id = int.from_bytes(self._entropy(4), "big")
-        return LocalMedia(self._host(flow), rtp_port, self.config.encodings, session_id=session_id)
+        keys = () if srtp is SrtpMode.OFF else fresh_keys(self._entropy)
+        return LocalMedia(self._host(flow), rtp_port, self.config.encodings, session_id=session_id, srtp=srtp, srtp_keys=keys)
 
     # -- small things
 
@@ -355,19 +381,26 @@ def _unrecorded(attempt: CallAttempt, status: int, reason: str) -> None:
     """Nobody keeps records of refused calls."""
 
 
+def _not_replaced(attempt: CallAttempt, leg: OfferedLeg, replaced: Leg) -> None:
+    """Nobody puts one call in the place of another."""
+    leg.reject(603)
+
+
 class _Link:
     """A leg's way to its session."""
 
-    def __init__(self, server: SipServer, session: SessionId, flow: Flow) -> None:
+    def __init__(self, server: SipServer, session: SessionId, flow: Flow, srtp: SrtpMode, transfer: LegTransfer) -> None:
+        self.transfer = transfer
         self._server = server
         self._session = session
         self._flow = flow
+        self._srtp = srtp
 
     def ring(self) -> None:
         self._server.feed(lambda agent, now: agent.ring(self._session, now))
 
     def answer(self, rtp_port: int) -> None:
-        local = self._server.local_media(self._flow, rtp_port)
+        local = self._server.local_media(self._flow, rtp_port, self._srtp)
         self._server.feed(lambda agent, now: agent.answer(self._session, local, now))
 
     def reject(self, status: int, retry_after_s: int | None) -> None:

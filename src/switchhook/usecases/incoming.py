@@ -1,4 +1,4 @@
-"""A call has arrived: find its number, write it down, ask the customer what to do with it."""
+"""A call has arrived, or is to be placed: find its number, write it down, ask the customer what to do with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from switchhook.domain.contract import Contract, Http
 from switchhook.domain.errors import SwitchhookError
-from switchhook.domain.model import CallAttempt, Number
+from switchhook.domain.model import CallAttempt, Direction, Number
 from switchhook.domain.outcome import Ending
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import CallPlan, Refusal
@@ -52,10 +52,12 @@ class Incoming:
         return await self._ask(attempt, decision, self._contracts[decision.contract])
 
     async def _find(self, attempt: CallAttempt) -> Number | Refusal:
-        called = e164(attempt.called.partition(";")[0])
-        number = await self._numbers.find_number(called) if called is not None else None
+        # An outbound call runs under the account's own number, which is the caller there.
+        ours = attempt.caller if attempt.direction is Direction.OUTBOUND else attempt.called
+        wanted = e164(ours.partition(";")[0])
+        number = await self._numbers.find_number(wanted) if wanted is not None else None
         if number is None:
-            return Refusal(NOT_FOUND, Ending.REJECTED, "unknown-number", message=f"{attempt.called} is not configured")
+            return Refusal(NOT_FOUND, Ending.REJECTED, "unknown-number", message=f"{ours} is not configured")
         if attempt.account not in (None, number.account):
             # The line is not told that the number exists; the call record is.
             why = f"{number.number} belongs to account {number.account}, the trunk to {attempt.account}"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from switchhook.domain.contract import Contract, Http, HttpOutcome
-from switchhook.domain.model import CallAttempt, ToolCall
-from switchhook.domain.plan import Action, BuiltinTool, CallPlan, Converse
+from switchhook.domain.model import CallAttempt, ToolCall, TransferRecord
+from switchhook.domain.plan import Action, BuiltinTool, CallPlan, Converse, TransferOrder
 from switchhook.domain.ports import Clock
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,29 @@ class WebhookTools:
             logger.exception("a tool could not be run", extra={"call_id": self._attempt.call_id, "tool": call.name})
             return BROKEN
 
+    def transfer_order(self, call: ToolCall) -> TransferOrder | str:
+        """What the model's call of the transfer tool asks for, or the text that tells it why that cannot be. Never raises."""
+        if self._plan.journal.tool_requests:
+            self._note(self._contract.log_tool_request(call))
+        try:
+            order = self._contract.transfer_order(self._plan, self._attempt, call)
+        except Exception:
+            logger.exception("a transfer could not be read", extra={"call_id": self._attempt.call_id})
+            order = BROKEN
+        if isinstance(order, str):
+            self._note_reply(call, None, order)
+        return order
+
+    def transfer_output(self, call: ToolCall, transfer: TransferRecord) -> str:
+        """The text for the model of a transfer that did not come about. Never raises."""
+        try:
+            output = self._contract.transfer_output(transfer)
+        except Exception:
+            logger.exception("a transfer's outcome could not be told", extra={"call_id": self._attempt.call_id})
+            output = BROKEN
+        self._note_reply(call, None, output)
+        return output
+
     async def _run(self, call: ToolCall) -> str:
         journal = self._plan.journal
         if journal.tool_requests:
@@ -61,9 +84,12 @@ class WebhookTools:
             request = self._contract.tool_request(self._plan, self._attempt, call)
             outcome = await self._http.send(request) if request is not None else None
             output = self._contract.tool_output(outcome)
-        if journal.tool_replies:
-            self._note(self._contract.log_tool_reply(call, outcome, output))
+        self._note_reply(call, outcome, output)
         return output
+
+    def _note_reply(self, call: ToolCall, outcome: HttpOutcome | None, output: str) -> None:
+        if self._plan.journal.tool_replies:
+            self._note(self._contract.log_tool_reply(call, outcome, output))
 
     def _note(self, text: str) -> None:
         self._write(text, self._clock.utc())

@@ -12,13 +12,14 @@ Rules:
 from __future__ import annotations
 
 from binascii import b2a_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from switchhook.agents.conversation import (
     AgentEffect,
     CloseModel,
+    ConsultTool,
     ConversationFailed,
     ConversationOver,
     FailureKind,
@@ -30,10 +31,12 @@ from switchhook.agents.conversation import (
     Uttered,
 )
 from switchhook.agents.realtime import dialect
+from switchhook.agents.realtime.consulting import system_text, with_tools
 from switchhook.agents.realtime.dialect import Event
 from switchhook.agents.realtime.farewell import Farewell
 from switchhook.agents.realtime.kept import KeptSound
 from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedger, as_text
+from switchhook.agents.realtime.masking import without_secrets
 from switchhook.agents.realtime.playing import Cut, Playing
 from switchhook.agents.realtime.transcript import Transcript
 from switchhook.agents.realtime.usage import Usage
@@ -56,7 +59,6 @@ DIGIT_PAUSE_S = 1.5
 MOST_DIGITS = 32
 FAREWELL_S = 15.0
 LONGEST_FAREWELL_S = 60.0
-SECRET_CHARS = 8
 LAST_ROLL_OVER_S = 240.0
 """After the roll-over is due, a quiet moment is waited for so long at most."""
 
@@ -110,6 +112,8 @@ class RealtimeAgent:
         self._request_id = ""
         self._denied: set[str] = set()
         self._garbage = False
+        self._waiting = self._paused = False
+        self._extra_update: bytes | None = None
         self._adopt_formats()
 
     # -- packets ---------------------------------------------------------------------------------
@@ -163,8 +167,9 @@ class RealtimeAgent:
 
     # -- inputs of the call ----------------------------------------------------------------------
 
-    def start(self, now: float) -> None:
-        """Begin."""
+    def start(self, now: float, waiting: bool = False) -> None:
+        """Begin; `waiting`: the party is still being called."""
+        self._waiting = waiting
         self._transcript.begin(now, self._clock.utc())
         self._open(now)
 
@@ -207,6 +212,47 @@ class RealtimeAgent:
         for item in self._playing.drained():
             self._transcript.heard(item.item_id)
         self._settle(now)
+
+    def party_arrived(self, now: float) -> None:
+        """The party that was being called is there."""
+        self._waiting = False
+        self._settle(now)
+
+    def pause(self, now: float) -> None:
+        """Nobody listens."""
+        if self._stage is not _Stage.CLOSED:
+            self._interrupt(now, cancel=True)
+            self._paused = True
+            self._settle(now)
+
+    def consult(self, playout: Playout, briefing: str, tools: Sequence[ConsultTool], now: float) -> None:
+        """Talk with somebody else meanwhile."""
+        if self._stage is _Stage.CLOSED:
+            return
+        self._turn_to(playout, with_tools(self._spec.session_update, tools), now)
+        self._say_to_model(system_text(self._ids(), briefing))
+        self._want = True
+        self._settle(now)
+
+    def resume(self, playout: Playout, now: float) -> None:
+        """Talk with the caller again."""
+        if self._stage is _Stage.CLOSED:
+            return
+        if self._extra_update is not None:
+            self._turn_to(playout, with_tools(self._spec.session_update, ()), now)
+            self._extra_update = None
+        self._paused = False
+        self._settle(now)
+
+    def _turn_to(self, playout: Playout, update: bytes, now: float) -> None:
+        """Another party hears us from here on, and the model has other tools."""
+        self._interrupt(now, cancel=True)
+        self._playout = playout
+        self._playing.move(playout)
+        self._paused = self._caller_speaks = False
+        self._extra_update = update
+        if self._stage is _Stage.READY:
+            self._send(update)
 
     def stop(self, now: float) -> None:
         """The call is over."""
@@ -295,6 +341,8 @@ class RealtimeAgent:
             for speaker, text in self._transcript.so_far():
                 role = "assistant" if speaker is Speaker.AGENT else "user"
                 self._send(dialect.text_item(self._ids(), role, text))
+        if self._extra_update is not None:
+            self._send(self._extra_update)
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
         for kept in backlog:
@@ -350,7 +398,7 @@ class RealtimeAgent:
     def _on_error(self, event: Event, now: float) -> None:
         error = dialect.map_of(event, "error")
         code = dialect.text_of(error, "code") or dialect.text_of(error, "type") or "error"
-        self._log(f"AI Session: error {code}: {self._without_secrets(dialect.text_of(error, 'message'))[:500]}")
+        self._log(f"AI Session: error {code}: {without_secrets(dialect.text_of(error, 'message'), self._spec)[:500]}")
         busy = code == "conversation_already_has_active_response"
         if code == "session_expired":
             self._replace_or_fail(True, "the model's session expired", now)
@@ -373,13 +421,6 @@ class RealtimeAgent:
                 return
         if self._response is None:
             self._deadlines["ask"] = now + SERVER_TURN_S
-
-    def _without_secrets(self, text: str) -> str:
-        """Servers quote the key that they refuse."""
-        words = [word for value in self._spec.headers.values() for word in value.split() if len(word) >= SECRET_CHARS]
-        for word in words:
-            text = text.replace(word, "***")
-        return text
 
     def _on_speech_started(self, event: Event, now: float) -> None:
         self._caller_speaks = True
@@ -471,7 +512,9 @@ class RealtimeAgent:
         self._deadlines.pop("ask", None)
         self._deadlines["progress"] = now + PROGRESS_S
         self._spoke = False
-        if self._farewell is not None:
+        if self._paused:
+            self._take_back()
+        elif self._farewell is not None:
             if self._requested and self._farewell.response_id is None:
                 self._farewell.response_id = self._response
             else:
@@ -563,7 +606,7 @@ class RealtimeAgent:
             return
         if self._stage is _Stage.LEAVING or (self._stage is _Stage.READY and self._farewell is not None):
             self._settle_farewell(now)
-        elif self._stage is not _Stage.READY:
+        elif self._stage is not _Stage.READY or self._paused or self._waiting:
             return
         elif self._want and not self._caller_speaks and not self._digits and "ask" not in self._deadlines:
             self._ask(None, now)
@@ -613,7 +656,7 @@ class RealtimeAgent:
         while effects := self._ledger.take():
             for effect in effects:
                 match effect:
-                    case RunTool(call=call) if self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION:
+                    case RunTool(call=call) if self._ends_conversation(call):
                         self._say_goodbye(call, now)
                     case RunTool():
                         self._effects.append(effect)
@@ -631,6 +674,10 @@ class RealtimeAgent:
             text = dialect.item_create({"id": item_id} | output)
         self._say_to_model(text)
         self._unacknowledged.add(item_id)
+
+    def _ends_conversation(self, call: ToolCall) -> bool:
+        """With somebody else on the line the conversation with the caller is not over: the call decides."""
+        return self._extra_update is None and self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION
 
     def _say_goodbye(self, call: ToolCall, now: float) -> None:
         self._ledger.returned(call.call_id, '{"status":"ending"}')

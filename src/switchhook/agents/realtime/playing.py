@@ -58,6 +58,10 @@ class Playing:
         self._model = model
         self._transcode = transcoder(model, self._line)
 
+    def move(self, playout: Playout) -> None:
+        """What comes from here on is heard through `playout`, in the same encoding; nothing may be playing."""
+        self._playout = playout
+
     @property
     def any(self) -> bool:
         """Whether some item's sound is not yet heard to its end."""

@@ -16,10 +16,6 @@ def builtin_output(tool: BuiltinTool, plan: CallPlan, attempt: CallAttempt, now:
         return json_text({"status": "ending"})
     if tool is BuiltinTool.UTC_DATETIME:
         return json_text({"utcDateTime": utc_seconds(now)})
-    if tool is BuiltinTool.TRANSFER_CALL:
-        return json_text(
-            {"status": "failed", "transferCallResult": "Failed", "reason": "Calls cannot be transferred from this line."}
-        )
     return json_text(_call_info(plan, attempt))
 
 

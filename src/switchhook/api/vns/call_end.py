@@ -8,6 +8,7 @@ from datetime import datetime, tzinfo
 
 from switchhook.api.vns import profile
 from switchhook.api.vns.forms import json_bytes, shown_number, utc_ticks
+from switchhook.api.vns.transfer import result_word
 from switchhook.api.vns.schema import settings_of, webhook_headers, zone_of
 from switchhook.api.vns.tolerant_json import InvalidJson, parse_object
 from switchhook.domain.contract import HttpFailure, HttpOutcome, HttpReply, HttpRequest
@@ -38,7 +39,6 @@ _TEXT = {
     Ending.INTERNAL_ERROR: "Internal error.",
     Ending.REJECTED: "The call was refused.",
 }
-_OUTBOUND_RESULTS = {"busy": "Busy", "no-answer": "NoAnswer", "operator-intercept": "OperatorIntercept"}
 _LABELS = {Speaker.AGENT: "AI :", Speaker.CALLER: "User:"}
 
 
@@ -141,7 +141,7 @@ def _outbound_result(report: CallReport) -> str:
         return "Connected"
     if report.verdict.ending in (Ending.CALL_START_FAILED, Ending.INTERNAL_ERROR):
         return "Error"
-    return _OUTBOUND_RESULTS.get(report.verdict.reason, "Failed")
+    return result_word(report.verdict.reason)
 
 
 def _transfer(record: TransferRecord) -> dict[str, str | None]:
@@ -151,7 +151,7 @@ def _transfer(record: TransferRecord) -> dict[str, str | None]:
         "transferCallerIdName": record.caller_name,
         "transferCallStart": utc_ticks(record.started_at),
         "transferCallEnd": utc_ticks(record.ended_at),
-        "transferCallResult": record.result,
+        "transferCallResult": result_word(record.result),
     }
 
 

@@ -137,6 +137,9 @@ def _plan(number: Number, settings: NumberSettings, attempt: CallAttempt, reply:
             HangUp(),
         ),
         max_seconds=min(told.max_seconds, settings.max_seconds_cap),
+        max_seconds_cover_transfers=settings.max_seconds_scope == "call",
+        record_transfers=settings.record_transfers,
+        ring_s=settings.ring_s,
         customer_call_id=customer_call_id,
         recording=RecordingSpec(told.record_format, told.record_password) if told.record else None,
         journal=JournalSpec(told.log_tool_requests, told.log_tool_replies, told.log_transcription),
@@ -172,7 +175,8 @@ def _after_failure(message: str | None, number: str | None) -> tuple[Action, ...
 
 def _fallback(number: Number, settings: NumberSettings, attempt: CallAttempt, failure: _Failure) -> CallPlan | Refusal:
     fallback = settings.fallback
-    if fallback.number is None and fallback.message is None:
+    nobody = fallback.number is None and fallback.message is None
+    if nobody or attempt.direction is Direction.OUTBOUND:  # whom nobody has called yet needs no message
         return Refusal(
             profile.REFUSAL_STATUS,
             Ending.CALL_START_FAILED,

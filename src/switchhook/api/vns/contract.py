@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from switchhook import __version__
-from switchhook.api.vns import builtin, call_end, call_start, profile, schema, tools
+from switchhook.api.vns import builtin, call_end, call_start, profile, schema, tools, transfer
 from switchhook.domain.contract import HttpOutcome, HttpRequest
-from switchhook.domain.model import CallAttempt, JsonObject, Number, ToolCall, Utterance
-from switchhook.domain.plan import BuiltinTool, CallPlan, Refusal
+from switchhook.domain.model import CallAttempt, JsonObject, Number, ToolCall, TransferRecord, Utterance
+from switchhook.domain.plan import BuiltinTool, CallPlan, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
 
 
@@ -48,6 +48,14 @@ class VnsContract:
     def builtin_output(self, tool: BuiltinTool, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> str:
         """The text for the model; no built-in tool of VNS needs the call's arguments for it."""
         return builtin.builtin_output(tool, plan, attempt, now)
+
+    def transfer_order(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> TransferOrder | str:
+        """`vns_transfer_call`."""
+        return transfer.transfer_order(plan, attempt, call)
+
+    def transfer_output(self, record: TransferRecord) -> str:
+        """What the model is told of a failed transfer."""
+        return transfer.transfer_output(record)
 
     def log_tool_request(self, call: ToolCall) -> str:
         """`Tool Request: …`."""

@@ -44,6 +44,11 @@ CALL_END_RETRIES_S = (5.0, 30.0, 120.0, 600.0, 3600.0)
 # A tool's payload in logInformation is cut here, so that one call's CallEnd stays deliverable.
 LOG_LINE_CHARACTERS = 32 << 10
 
+# How long a call of ours rings, and how long the agent may talk with the destination of an attended transfer.
+OUTBOUND_RING_S = 45.0
+TRANSFER_RING_S = 30.0
+CONSULT_S = 60.0
+
 # An unanswered call that nobody takes: "temporarily unavailable"; 503 would make a carrier shun the trunk.
 REFUSAL_STATUS = 480
 

@@ -9,7 +9,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -143,6 +143,11 @@ class NumberSettings(_Strict):
     number_format: NumberFormat = Field(default=profile.NUMBER_FORMAT, description="write national, e164 or raw")
     ai_speaks_first: bool = Field(default=profile.AI_SPEAKS_FIRST, description="write true or false")
     log_timezone: Zone = Field(default=profile.LOG_TIMEZONE, description="write a zone name such as UTC or America/Denver")
+    ring_s: float = Field(default=profile.OUTBOUND_RING_S, gt=0, le=300, description="write seconds from 1 to 300")
+    max_seconds_scope: Literal["ai", "call"] = Field(
+        default="ai", description="write ai (the limit ends with the agent's part) or call (it covers transfers too)"
+    )
+    record_transfers: bool = Field(default=True, description="write false to stop recording when the caller is put through")
     null_placeholder: str = Field(
         default=profile.NULL_PLACEHOLDER, description="write the text that stands for a null customerCallId"
     )

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -56,7 +57,10 @@ class MadeFile:
 
 
 def create(folder: Path, header: SpoolHeader) -> int:
-    """Make the folder and give the descriptor of its audio file, open for writing."""
+    """Make the folder and give the descriptor of its audio file, open for writing.
+
+    The audio comes last: without it nothing was recorded. Raises OSError.
+    """
     folder.mkdir(parents=True, mode=0o700)
     (folder / "header.json").write_text(json.dumps(asdict(header)))
     return os.open(folder / "audio", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -101,6 +105,14 @@ def record_size(header: SpoolHeader) -> int:
 def end(folder: Path, samples: int) -> None:
     """Mark the spool complete."""
     (folder / "end").write_text(str(samples))
+
+
+def last_written(folder: Path) -> datetime | None:
+    """When sound was last written: the recording's end, or shortly before its process died. None: nothing was recorded."""
+    try:
+        return datetime.fromtimestamp((folder / "audio").stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 def length(folder: Path, header: SpoolHeader) -> tuple[int, bool]:

@@ -92,6 +92,11 @@ class Attribute:
     def __str__(self) -> str:
         return self.name if self.value is None else f"{self.name}:{self.value}"
 
+    def __repr__(self) -> str:
+        # A key in clear must not find its way into a log with the description it stands in.
+        value = "…" if self.name == "crypto" else self.value
+        return f"Attribute({self.name!r}, {value!r})"
+
 
 Attributes = tuple[Attribute, ...]
 
@@ -150,6 +155,9 @@ class Crypto:
         if len(words) < 3 or not _is_number(words[0]):
             raise SdpError("a=crypto needs a tag, a suite and keys")
         return cls(int(words[0]), words[1], words[2], words[3].strip() if len(words) == 4 else "")
+
+    def __str__(self) -> str:
+        return f"{self.tag} {self.suite} {self.key_params} {self.session_params}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

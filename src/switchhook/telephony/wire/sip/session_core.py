@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from switchhook.telephony.wire.sip.flow import Flow
+from switchhook.telephony.wire.sip.grammar import format_host_port
 from switchhook.telephony.wire.sip.message import Message, Request, Response
 from switchhook.telephony.wire.sip.session_events import SessionEvent, SessionId
 from switchhook.telephony.wire.sip.session_timer import SessionTimerPolicy
 from switchhook.telephony.wire.sip.transaction_layer import TransactionLayer
 
-ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK")
+ALLOW = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "PRACK", "REFER", "NOTIFY")
 """The methods we take."""
-EXTENSIONS = ("100rel", "timer")
+EXTENSIONS = ("100rel", "timer", "replaces", "norefersub")
 """The option tags we know (Supported, Require)."""
 SDP = "application/sdp"
 
@@ -31,6 +32,14 @@ class SessionCore:
     timer_policy: SessionTimerPolicy
     product: str
     """Our name in Server and User-Agent."""
+    refer_s: float = 60.0
+    """How long we wait to hear what came of a REFER of ours."""
+
+    def contact(self, flow: Flow) -> str:
+        """Our Contact towards a peer."""
+        host, port = self.advertise(flow)
+        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<sip:{format_host_port(host, port)}{transport}>"
 
     def pick(self, count: int) -> int:
         """A random number below `count`."""

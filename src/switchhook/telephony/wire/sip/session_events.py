@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NewType, TypeAlias
 
 from switchhook.telephony.wire.offer_answer import Negotiated
+from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip.flow import Flow, Send
 from switchhook.telephony.wire.sip.message import Request
 
@@ -24,6 +25,10 @@ class Invited:
     """What the gatekeeper said about where it came from."""
     encoding: str | None
     """`PCMU` or `PCMA`, as an answer would agree on; None when the INVITE has no offer."""
+    replaces: SessionId | None = None
+    """The answered call is to take the place of this one (RFC 3891): answer, then hang that one up."""
+    srtp: SrtpMode = SrtpMode.OFF
+    """What the gatekeeper said of encryption; the offer was judged by it, and the answer must be made with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,33 @@ class DigitReported:
 
 
 @dataclass(frozen=True, slots=True)
+class Referred:
+    """How a REFER of ours stands. The last one of each REFER is `final`; the session goes on until somebody hangs up."""
+
+    session: SessionId
+    status: int
+    """202: the peer takes it; after that, by NOTIFY, the status of the new call. A refusal has the peer's status, or ours: 408
+    when the peer does not answer, 503 when it cannot be reached, 481 when there is no answered call. 408 also ends a REFER that
+    was accepted and whose outcome was not told in time. 0: the session ended before the outcome was told; `Ended` follows."""
+    final: bool
+    accepted: bool
+    """The peer has tried, or is trying."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRequested:
+    """The peer asks by REFER that we call somebody; 202 and NOTIFY 100 are sent. `refer_result` answers it."""
+
+    session: SessionId
+    target: str
+    """A sip, sips or tel URI."""
+    replaces: str | None
+    """The Replaces header that the new INVITE must carry."""
+    referred_by: str | None
+    """The Referred-By header (RFC 3892), to be carried along."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The session is over: once for each, whoever ended it."""
 
@@ -71,5 +103,5 @@ class Ended:
     detail: str = ""
 
 
-SessionEvent: TypeAlias = Invited | Declined | Answered | MediaAgreed | DigitReported | Ended
+SessionEvent: TypeAlias = Invited | Declined | Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended
 UserAgentEffect: TypeAlias = Send | SessionEvent

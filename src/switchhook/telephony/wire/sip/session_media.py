@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from switchhook.telephony.wire import offer_answer
 from switchhook.telephony.wire.offer_answer import LocalMedia, Negotiated, NotAcceptable
+from switchhook.telephony.wire.sdes import SrtpMode, fresh_keys
 from switchhook.telephony.wire.sdp import SdpError, SessionDescription
 from switchhook.telephony.wire.sip.errors import RemoteProtocolError
 from switchhook.telephony.wire.sip.message import Request, Response
@@ -23,8 +24,8 @@ class SessionMedia:
         """An offer of ours stands in a 2xx, to be answered in the ACK."""
 
     @classmethod
-    def of_invite(cls, request: Request) -> SessionMedia:
-        """Read the offer of an INVITE.
+    def of_invite(cls, request: Request, srtp: SrtpMode = SrtpMode.OFF) -> SessionMedia:
+        """Read the offer of an INVITE; `srtp` is what the answer will be held to.
 
         Raises:
             RemoteProtocolError: 415, 400 or 488.
@@ -32,7 +33,8 @@ class SessionMedia:
         if not request.body:
             return cls(None, None)
         offer = _read(request)
-        _, proposed = _answer(offer, LocalMedia("127.0.0.1", 9))
+        # An answer is tried, and thrown away: neither its address nor its keys are ours.
+        _, proposed = _answer(offer, LocalMedia("127.0.0.1", 9, srtp=srtp, srtp_keys=fresh_keys(bytes)))
         return cls(offer, proposed)
 
     @property

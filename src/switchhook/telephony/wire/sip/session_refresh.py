@@ -86,6 +86,11 @@ class SessionRefresh:
         if self._pending is not None and self.offering:
             self._session.core.layer.cancel(self._pending, now)
 
+    def replaced(self, exchange: ClientExchange, again: ClientExchange) -> None:
+        """A refresh that was challenged is under way again, with its proof."""
+        if exchange is self._pending:
+            self._pending = again
+
     def answered(self, exchange: ClientExchange, response: Response, now: float) -> None:
         """A response to a refresh."""
         if response.status < 200:

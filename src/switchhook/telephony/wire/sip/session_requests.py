@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from switchhook.telephony.wire.sip import info_digits
+from switchhook.telephony.wire.sip.dialog_session import DialogSession, Phase
 from switchhook.telephony.wire.sip.errors import RemoteProtocolError
-from switchhook.telephony.wire.sip.invite_session import InviteSession, Phase
 from switchhook.telephony.wire.sip.message import Request
 from switchhook.telephony.wire.sip.session_core import SDP, unknown_extensions
 from switchhook.telephony.wire.sip.transaction_layer import ServerExchange
@@ -15,7 +15,7 @@ _RETRY_SECONDS = 11
 """RFC 3261 §14.2: a Retry-After between 0 and 10 s."""
 
 
-def receive(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def receive(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     """Answer one request of the peer (not ACK, not CANCEL)."""
     request = exchange.request
     if not session.dialog.in_order(request):
@@ -43,7 +43,7 @@ def peer_reason(request: Request) -> str:
     return "; ".join(str(reason) for reason in request.reasons)[:200]
 
 
-def _bye(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _bye(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     request = exchange.request
     detail = peer_reason(request)
     exchange.respond(request.reply(200, None, session.local_tag), now)
@@ -53,7 +53,7 @@ def _bye(session: InviteSession, exchange: ServerExchange, now: float) -> None:
         session.ended_by_peer(detail, now)
 
 
-def _invite(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _invite(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     request = exchange.request
     if session.phase is Phase.RINGING:
         # RFC 3261 §14.2: the first INVITE has no final response yet.
@@ -73,10 +73,10 @@ def _invite(session: InviteSession, exchange: ServerExchange, now: float) -> Non
         session.agree(agreed)
 
 
-def _update(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _update(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     request = exchange.request
     has_offer = bool(request.body)
-    if has_offer and session.phase is Phase.RINGING:
+    if has_offer and not session.takes_offers:
         # RFC 3311 §5.2: the offer of the INVITE is not answered yet.
         _try_later(session, exchange, now)
         return
@@ -98,7 +98,7 @@ def _update(session: InviteSession, exchange: ServerExchange, now: float) -> Non
     session.agree(agreed)
 
 
-def _prack(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _prack(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     rack = exchange.request.rack
     if rack is None:
         raise RemoteProtocolError(400, "RAck: missing")
@@ -112,7 +112,7 @@ def _prack(session: InviteSession, exchange: ServerExchange, now: float) -> None
     exchange.respond(session.ok(exchange.request), now)
 
 
-def _info(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _info(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     request = exchange.request
     kind = request.content_type or ""
     if not request.body:
@@ -132,28 +132,27 @@ def _info(session: InviteSession, exchange: ServerExchange, now: float) -> None:
     session.digit(*pressed)
 
 
-def _options(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _options(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     response = session.ok(exchange.request)
     response.headers.add("Accept", SDP)
     exchange.respond(response, now)
 
 
-def _decline(session: InviteSession, exchange: ServerExchange, now: float) -> None:
-    session.refuse_request(exchange, 603, "Transfer by the Caller Is Not Offered", now)
+def _refer(session: DialogSession, exchange: ServerExchange, now: float) -> None:
+    session.transfer.asked(exchange, now)
 
 
-def _no_subscription(session: InviteSession, exchange: ServerExchange, now: float) -> None:
-    # RFC 6665 §4.1.3: a NOTIFY that matches no subscription.
-    session.refuse_request(exchange, 481, "No Such Subscription", now)
+def _notify(session: DialogSession, exchange: ServerExchange, now: float) -> None:
+    session.transfer.notified(exchange, now)
 
 
-def _try_later(session: InviteSession, exchange: ServerExchange, now: float) -> None:
+def _try_later(session: DialogSession, exchange: ServerExchange, now: float) -> None:
     response = exchange.request.reply(500, "An Offer Is Outstanding", session.local_tag)
     response.headers.add("Retry-After", str(session.core.pick(_RETRY_SECONDS)))
     exchange.respond(response, now)
 
 
-def _own_offer_stands(session: InviteSession) -> bool:
+def _own_offer_stands(session: DialogSession) -> bool:
     """Glare (RFC 3261 §14.2, RFC 3311 §5.2)."""
     return session.media.awaiting_answer or session.refresh.offering
 
@@ -163,14 +162,14 @@ def _take_sdp_only(request: Request) -> None:
         raise RemoteProtocolError(415, "Unsupported Media Type")
 
 
-_HANDLERS: Mapping[str, Callable[[InviteSession, ServerExchange, float], None]] = {
+_HANDLERS: Mapping[str, Callable[[DialogSession, ServerExchange, float], None]] = {
     "BYE": _bye,
     "INVITE": _invite,
     "UPDATE": _update,
     "PRACK": _prack,
     "INFO": _info,
     "OPTIONS": _options,
-    "REFER": _decline,
-    "NOTIFY": _no_subscription,
+    "REFER": _refer,
+    "NOTIFY": _notify,
 }
 _KNOWN_METHODS = frozenset({"MESSAGE", "SUBSCRIBE", "PUBLISH", "REGISTER"})

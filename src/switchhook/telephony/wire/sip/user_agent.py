@@ -12,21 +12,24 @@ from hashlib import blake2s
 from typing import Protocol, TypeAlias
 
 from switchhook.telephony.wire.offer_answer import LocalMedia
+from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip import session_requests
 from switchhook.telephony.wire.sip.dialog import Dialog, DialogKey, dialog_key
+from switchhook.telephony.wire.sip.dialog_session import Phase
 from switchhook.telephony.wire.sip.errors import RemoteProtocolError
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.invite_session import InviteSession
 from switchhook.telephony.wire.sip.message import MalformedMessage, Request, Response, parse_message
+from switchhook.telephony.wire.sip.replaces import Replaces, replaces_of, replaces_value
 from switchhook.telephony.wire.sip.session_core import ALLOW, SDP, SessionCore, describe, refusal, unknown_extensions
-from switchhook.telephony.wire.sip.session_events import Declined, Invited, SessionEvent, SessionId, UserAgentEffect
+from switchhook.telephony.wire.sip.session_events import Declined, Invited, Referred, SessionEvent, SessionId, UserAgentEffect
 from switchhook.telephony.wire.sip.session_media import SessionMedia
 from switchhook.telephony.wire.sip.session_timer import IntervalTooSmall, SessionTimer, SessionTimerPolicy
 from switchhook.telephony.wire.sip.timers import TimerValues, Timetable
 from switchhook.telephony.wire.sip.transaction_layer import Limits, ServerExchange, TransactionLayer, reply_flow
 
-_KNOWN_METHODS = frozenset({"MESSAGE", "SUBSCRIBE", "NOTIFY", "PUBLISH", "REGISTER", "REFER"})
-_IN_DIALOG_ONLY = frozenset({"BYE", "INFO", "UPDATE", "PRACK"})
+_KNOWN_METHODS = frozenset({"MESSAGE", "SUBSCRIBE", "PUBLISH", "REGISTER"})
+_IN_DIALOG_ONLY = frozenset({"BYE", "INFO", "UPDATE", "PRACK", "NOTIFY"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Admitted:
     """The source may call; `trunk` names what it came over."""
 
     trunk: str | None
+    srtp: SrtpMode = SrtpMode.OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class UserAgentOptions:
     product: str = "Switchhook"
     busy_retry_s: int = 5
     """Retry-After of the 503 that a full transaction table gives."""
+    refer_s: float = 60.0
+    """How long a peer may take to tell what came of a REFER of ours."""
 
 
 @dataclass(slots=True)
@@ -104,6 +110,8 @@ class UserAgent:
         self._invites: dict[ServerExchange, InviteSession] = {}
         self._timetable: Timetable[SessionId] = Timetable()
         self._last_id = 0
+        self.may_replace: Callable[[str | None, SessionId], bool] = _nobody
+        """Whether a call over this trunk (None: unknown) may take the place of a session (RFC 3891 §4); unless set, none may."""
         self._core = SessionCore(
             layer=self.layer,
             entropy=entropy,
@@ -113,6 +121,7 @@ class UserAgent:
             reschedule=self._reschedule,
             timer_policy=options.session_timer,
             product=options.product,
+            refer_s=options.refer_s,
         )
         self._effects: list[UserAgentEffect] = []
 
@@ -208,6 +217,23 @@ class UserAgent:
         """End a session because its line does not work; `reason` is one of `Ended`."""
         self._with(session_id, lambda session: session.fail(reason, detail, now))
 
+    def refer(self, session_id: SessionId, target_uri: str, replaces: SessionId | None, now: float) -> None:
+        """Ask the peer to call `target_uri`, in the place of our session `replaces` when given; `Referred` follows.
+
+        Raises:
+            GrammarError: no sip, sips or tel URI, or a tel URI with `replaces`.
+        """
+        other = None if replaces is None else self._sessions.get(replaces)
+        if replaces is not None and (other is None or not other.talking):
+            self._with(session_id, lambda session: self._emit(Referred(session.number, 481, final=True, accepted=False)))
+            return
+        value = replaces_value(other.dialog) if other else None
+        self._with(session_id, lambda session: session.transfer.refer(target_uri, value, now))
+
+    def refer_result(self, session_id: SessionId, status: int, now: float) -> None:
+        """Tell the peer how its `TransferRequested` goes: 1xx, then what came of it. Raises ValueError for no SIP status."""
+        self._with(session_id, lambda session: session.transfer.result(status, now))
+
     def _with(self, session_id: SessionId, act: Callable[[InviteSession], object]) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
@@ -298,6 +324,8 @@ class UserAgent:
         method = request.method
         if method in _IN_DIALOG_ONLY or (request.to.tag is not None and method in ALLOW):
             raise RemoteProtocolError(481, "Call/Transaction Does Not Exist")
+        if method == "REFER":
+            raise RemoteProtocolError(603, "Only a Call Can Be Transferred")
         if method not in ALLOW:
             raise RemoteProtocolError(*((405, "Method Not Allowed") if method in _KNOWN_METHODS else (501, "Not Implemented")))
         if request.max_forwards == 0 and method == "INVITE":
@@ -317,18 +345,32 @@ class UserAgent:
 
     def _invite(self, exchange: ServerExchange, admission: Admitted, now: float) -> None:
         request = exchange.request
-        if "replaces" in request.headers:
-            raise RemoteProtocolError(603, "Replacing a Call Is Not Offered")
+        replaces = replaces_of(request)
+        replaced = None if replaces is None else self._replaced(replaces, admission)
         SessionTimer(self.options.session_timer).check(request)
-        media = SessionMedia.of_invite(request)
+        media = SessionMedia.of_invite(request, admission.srtp)
         dialog = Dialog.as_uas(request, self._new_tag(), exchange.flow)
         self._last_id += 1
         session = InviteSession(self._core, SessionId(self._last_id), exchange, dialog, media)
         exchange.respond(request.reply(100), now)
         self._sessions[session.number] = self._dialogs[dialog.key] = self._invites[exchange] = session
         encoding = media.proposed.encoding if media.proposed else None
-        self._emit(Invited(session.number, request, exchange.flow, admission.trunk, encoding))
+        self._emit(Invited(session.number, request, exchange.flow, admission.trunk, encoding, replaced, admission.srtp))
         self._reschedule(session.number)
+
+    def _replaced(self, replaces: Replaces, admission: Admitted) -> SessionId:
+        """The session that an INVITE asks to replace (RFC 3891 §3)."""
+        session = next((self._dialogs[key] for key in replaces.dialog_keys() if key in self._dialogs), None)
+        if session is None or session.phase is Phase.RINGING:
+            # RFC 3891 §3: an early dialog that the peer began is never replaced. One that we began might be; here it is not.
+            raise RemoteProtocolError(481, "No Such Call to Replace")
+        if session.phase is Phase.OVER:
+            raise RemoteProtocolError(603, "The Call to Replace Is Over")
+        if not self.may_replace(admission.trunk, session.number):
+            raise RemoteProtocolError(403, "Not Yours to Replace")
+        if replaces.early_only:
+            raise RemoteProtocolError(486, "The Call to Replace Is Answered")
+        return session.number
 
     def _admission(self, request: Request, flow: Flow, now: float) -> Admission:
         admission = self._gatekeeper.admit(request, flow, now)
@@ -379,3 +421,8 @@ class UserAgent:
         self._invites.pop(session.invite, None)
         if self._dialogs.get(session.dialog.key) is session:
             del self._dialogs[session.dialog.key]
+
+
+def _nobody(trunk: str | None, session: SessionId) -> bool:
+    """No call may be replaced."""
+    return False

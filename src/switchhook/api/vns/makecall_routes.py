@@ -1,0 +1,70 @@
+"""`POST /api/customer/makecall` (contract §1.9)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from switchhook.usecases.outgoing import CallOrder, NotPlaced, Placed, Unplaced
+
+Place = Callable[[CallOrder], Awaitable[Placed | NotPlaced]]
+"""`usecases.outgoing.Outgoing.place`."""
+
+_FIELDS = ("customerCallId", "calledNumber", "callerId", "callerIdName")
+_STATUSES = {Unplaced.BAD_REQUEST: 400, Unplaced.TOO_MANY: 429, Unplaced.UNAVAILABLE: 503}
+_LONGEST = 256
+
+
+class BadOrder(ValueError):
+    """The request cannot be read; the message names the field and the cure."""
+
+
+async def make_call(request: web.Request, account: str, place: Place) -> web.Response:
+    """Begin an outbound call. Answered as soon as the request is judged; CallStart and CallEnd tell the rest."""
+    try:
+        order = read_order(await request.read(), account)
+    except BadOrder as error:
+        return _answer(400, str(error))
+    placed = await place(order)
+    if isinstance(placed, NotPlaced):
+        status = _STATUSES[placed.why]
+        headers = {} if status == 400 else {"Retry-After": "5"}
+        return _answer(status, placed.message, headers)
+    body = {"status": 0, "errorMessage": "Success", "sessionGuid": placed.call_id, "customerCallId": order.customer_call_id}
+    return web.json_response(body)
+
+
+def read_order(body: bytes, account: str) -> CallOrder:
+    """Read the request. Names in another letter case are taken, numbers may be JSON numbers. Raises BadOrder."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadOrder("the body is not JSON; send an object with calledNumber and callerId") from None
+    if not isinstance(given, Mapping):
+        raise BadOrder("the body is no object; send calledNumber and callerId")
+    fields = {str(name).lower(): value for name, value in given.items()}
+    texts = {name: _text(name, fields.get(name.lower())) for name in _FIELDS}
+    for name in ("calledNumber", "callerId"):
+        if not texts[name]:
+            raise BadOrder(f"{name}: is missing; give a telephone number")
+    return CallOrder(
+        account, texts["calledNumber"] or "", texts["callerId"] or "", texts["callerIdName"], texts["customerCallId"]
+    )
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise BadOrder(f"{name}: must be text")
+    text = str(value)
+    if len(text) > _LONGEST or not text.isprintable():
+        raise BadOrder(f"{name}: must be at most {_LONGEST} printable characters")
+    return text.strip() or None
+
+
+def _answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response({"status": status, "errorMessage": message}, status=status, headers=headers)

@@ -1,0 +1,63 @@
+"""The recording of one call: begun with the answer, silent while it is paused, ended once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from switchhook.calls.parts import CallParts
+from switchhook.domain.errors import SwitchhookError
+from switchhook.domain.model import CallId
+from switchhook.domain.plan import BuiltinTool, CallPlan
+from switchhook.domain.ports import Leg, Recorder
+
+log = logging.getLogger(__name__)
+
+
+class RecordedLine:
+    """A line and what records it, when the plan asks for that."""
+
+    def __init__(self, parts: CallParts, call_id: CallId, write_log: Callable[[str], None]) -> None:
+        self._parts = parts
+        self._call_id = call_id
+        self._write_log = write_log
+        self._leg: Leg | None = None
+        self._recorder: Recorder | None = None
+
+    def start(self, leg: Leg, plan: CallPlan) -> None:
+        """Begin; a recording that cannot be opened must not cost the caller the call."""
+        if plan.recording is None:
+            return
+        clock = self._parts.clock
+        try:
+            self._recorder = self._parts.recorders.open(
+                self._call_id, plan.number.account, plan.recording, leg.encoding, clock.utc()
+            )
+        except (SwitchhookError, OSError) as error:
+            log.error("recording could not be opened", extra={"error": str(error)})
+            self._write_log("Recording: could not be opened; the call is not recorded")
+            return
+        self._leg = leg
+        leg.tap(self._recorder)
+
+    def move(self, leg: Leg) -> None:
+        """The call goes on over another line."""
+        if self._leg is not None and self._recorder is not None:
+            self._leg.tap(None)
+            self._leg = leg
+            leg.tap(self._recorder)
+
+    def digit(self) -> None:
+        """The party pressed a key."""
+
+    def tool(self, tool: BuiltinTool) -> None:
+        """The model used a tool of ours."""
+
+    def stop(self) -> None:
+        """End it; idempotent."""
+        recorder, self._recorder = self._recorder, None
+        if self._leg is not None:
+            self._leg.tap(None)
+            self._leg = None
+        if recorder is not None:
+            recorder.stop()

@@ -1,0 +1,126 @@
+"""The agent's place on a call: the agent, its socket to the model, and the party it talks with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from switchhook.agents.conversation import (
+    Agent,
+    AgentEffect,
+    CloseModel,
+    ConsultTool,
+    ModelLoss,
+    OpenModel,
+    SendToModel,
+)
+from switchhook.calls.parts import AgentMaker
+from switchhook.domain.plan import AgentSpec
+from switchhook.domain.ports import Clock, Leg
+from switchhook.driver import Driver
+
+
+class AgentSeat:
+    """Wires one agent; `perform` gets the effects that are the call's business, `on_fault` what broke."""
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        leg: Leg,
+        maker: AgentMaker,
+        clock: Clock,
+        perform: Callable[[AgentEffect], None],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        self.spec = spec
+        self._leg = leg
+        self._clock = clock
+        self._on_effect = perform
+        self._on_fault = on_fault
+        self._link = maker.link(self._on_open, self._on_frame, self._on_lost)
+        self._agent: Agent = maker.agent(spec, leg.playout, leg.encoding)
+        self._driver = Driver(self._agent, self._perform, on_fault)
+        self._closed = False
+
+    def start(self, waiting: bool) -> None:
+        """Begin; `waiting`: nobody has answered yet, and nobody is heard."""
+        if not waiting:
+            self._listen(self._leg)
+        self._driver.feed(lambda now: self._agent.start(now, waiting))
+
+    def party_arrived(self) -> None:
+        """The party that was called has answered."""
+        self._listen(self._leg)
+        self.tell(lambda agent, now: agent.party_arrived(now))
+
+    def pause(self) -> None:
+        """The agent hears and says nothing."""
+        self._leg.listen(None)
+        self.tell(lambda agent, now: agent.pause(now))
+
+    def consult(self, leg: Leg, briefing: str, tools: Sequence[ConsultTool]) -> None:
+        """The agent talks with the party on `leg`."""
+        self.tell(lambda agent, now: agent.consult(leg.playout, briefing, tools, now))
+        self._listen(leg)
+
+    def resume(self, leg: Leg) -> None:
+        """The agent talks with the caller again."""
+        self.tell(lambda agent, now: agent.resume(leg.playout, now))
+        self._listen(leg)
+
+    def tell(self, change: Callable[[Agent, float], None]) -> None:
+        """Give the agent one input."""
+        if not self._closed:
+            self._driver.feed(lambda now: change(self._agent, now))
+
+    def stop(self) -> Mapping[str, int]:
+        """The agent has nothing more to say; gives the tokens it used."""
+        if self._closed:
+            return {}
+        self._closed = True
+        with ExitStack() as steps:  # each is taken, whatever becomes of the others; the last named goes first
+            steps.callback(self._link.close)
+            steps.callback(self._leg.playout.interrupt, self._clock.now())
+            steps.callback(self._driver.close)
+            steps.callback(self._driver.feed, self._agent.stop)
+            steps.callback(self._leg.listen, None)
+        return self._agent.usage
+
+    def _listen(self, leg: Leg) -> None:
+        self._leg = leg
+        send, hear = self._link.send, self._agent.hear
+
+        def on_audio(payload: bytes, now: float) -> None:
+            frame = hear(payload, now)
+            if frame is not None:
+                send(frame)
+
+        leg.listen(on_audio)
+
+    def _perform(self, effect: AgentEffect) -> None:
+        match effect:
+            case SendToModel() | OpenModel() if self._closed:
+                pass  # the agent was stopped by what one of its own effects led to
+            case SendToModel(text=text):
+                self._link.send(text)
+            case OpenModel():
+                self._link.open(effect.url, effect.headers)
+            case CloseModel():
+                self._link.close()
+            case _:
+                self._on_effect(effect)
+
+    def _on_open(self) -> None:
+        self.tell(lambda agent, now: agent.model_opened(now))
+
+    def _on_lost(self, loss: ModelLoss) -> None:
+        self.tell(lambda agent, now: agent.model_lost(loss, now))
+
+    def _on_frame(self, data: bytes) -> None:
+        if self._closed:
+            return
+        try:
+            self._agent.model_frame(data, self._clock.now())
+        except Exception as fault:  # noqa: BLE001 - the call logs it
+            self._on_fault(fault)
+        self._driver.drain()

@@ -1,0 +1,278 @@
+"""One transfer of a live call: wires its machine with the two lines, the dialling policy and the agent; it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any, Protocol
+
+from switchhook.agents.conversation import ConsultTool
+from switchhook.calls.parts import CallParts, Joined
+from switchhook.calls.seat import AgentSeat
+from switchhook.calls.transfer import (
+    ACCEPT_DIGIT,
+    DECLINE_DIGIT,
+    Admit,
+    Consult,
+    DialCallee,
+    DropCallee,
+    HoldCaller,
+    Join,
+    JoinEarly,
+    ReferCaller,
+    Step,
+    TransferEffect,
+    TransferMachine,
+    TransferOver,
+    WaitingSound,
+)
+from switchhook.domain.dialling import DialPermit, DialRequest
+from switchhook.domain.model import CallAttempt, TransferRecord
+from switchhook.domain.plan import TransferOrder
+from switchhook.domain.ports import DigitPressed, Leg, LegEvent, PlayoutDrained, ReferProgress
+from switchhook.driver import Driver
+
+COMPLETE = "complete_transfer"
+CANCEL = "cancel_transfer"
+CONSULT_TOOLS = (
+    ConsultTool(COMPLETE, "Put the caller through to the person you are talking with, because that person takes the call."),
+    ConsultTool(CANCEL, "Do not put the caller through: the person you are talking with cannot or will not take the call."),
+)
+
+
+class TransferHost(Protocol):
+    """What a transfer asks of the call that it belongs to."""
+
+    attempt: CallAttempt
+
+    @property
+    def account(self) -> str:
+        """Whose call it is."""
+
+    @property
+    def leg(self) -> Leg:
+        """The caller's line."""
+
+    @property
+    def seat(self) -> AgentSeat | None:
+        """The agent, while there is one."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
+        """Run in the call's task group."""
+
+    def put_through(self) -> None:
+        """The caller is connected: the agent is not needed any more."""
+
+    def transfer_over(self, record: TransferRecord, put_through: bool, reason: str) -> None:
+        """It has ended."""
+
+    def write_log(self, text: str) -> None:
+        """A line for the call's log."""
+
+    def fault(self, fault: Exception) -> None:
+        """Something broke."""
+
+
+class CallTransfer:
+    """One transfer. `close` gives back whatever it holds."""
+
+    def __init__(self, order: TransferOrder, host: TransferHost, parts: CallParts) -> None:
+        self._host = host
+        self._parts = parts
+        self._order = order
+        self._machine = TransferMachine(order, host.leg.transfer_mode)
+        self._driver = Driver(self._machine, self._perform, host.fault)
+        self._callee: Leg | None = None
+        self._bridge: Joined | None = None
+        self._permit: DialPermit | None = None
+        self._sounding = False
+        self._started_at = parts.clock.utc()
+        self._joined_at: datetime | None = None
+
+    def start(self) -> None:
+        """Begin: the agent's last words are heard, then the destination is dialled."""
+        self._host.write_log(f"Transfer: {self._order.called} was asked for" + (" (attended)" if self._order.attended else ""))
+        self._driver.feed(self._machine.start)
+        if self._host.leg.playout.idle:
+            self._driver.feed(self._machine.quiet)
+
+    # -- inputs ---------------------------------------------------------------------------------
+
+    @property
+    def consulting(self) -> bool:
+        """The agent talks with the destination."""
+        return self._machine.step is Step.CONSULTING
+
+    @property
+    def joined(self) -> bool:
+        """The caller talks with the destination."""
+        return self._machine.step is Step.BRIDGED
+
+    def caller_event(self, event: LegEvent) -> None:
+        """The caller's line tells something other than its end."""
+        if isinstance(event, PlayoutDrained) and self._host.leg.playout.idle:
+            self._driver.feed(self._machine.quiet)
+        elif isinstance(event, DigitPressed) and self._bridge is not None:
+            self._bridge.digit(self._host.leg, event.digit)
+        elif isinstance(event, ReferProgress):
+            self._driver.feed(lambda now: self._machine.refer_progress(event, now))
+
+    def caller_gone(self) -> None:
+        """The caller's line has ended."""
+        self._driver.feed(self._machine.caller_gone)
+
+    def agent_gone(self) -> None:
+        """The agent failed."""
+        self._driver.feed(self._machine.agent_gone)
+
+    def decided(self, take: bool) -> None:
+        """What the agent says of the destination's wish."""
+        self._driver.feed(self._machine.accept if take else self._machine.decline)
+
+    def stop(self) -> None:
+        """The call ends."""
+        self._driver.feed(self._machine.stop)
+
+    def close(self) -> None:
+        """Give everything back; idempotent."""
+        self.stop()
+        self._driver.close()
+        self._drop()
+        self._release()
+
+    def _on_callee(self, event: LegEvent) -> None:
+        if isinstance(event, DigitPressed) and self._bridge is not None and self._callee is not None:
+            self._bridge.digit(self._callee, event.digit)
+            return
+        seat = self._host.seat
+        if isinstance(event, PlayoutDrained) and seat is not None and self.consulting:
+            seat.tell(lambda agent, now: agent.drained(now))
+            return
+        self._driver.feed(lambda now: self._machine.callee(event, now))
+
+    # -- effects --------------------------------------------------------------------------------
+
+    def _perform(self, effect: TransferEffect) -> None:
+        match effect:
+            case Admit():
+                self._host.spawn(self._admit(effect))
+            case HoldCaller(sound=sound):
+                self._hold(sound)
+            case DialCallee():
+                self._dial(effect)
+            case JoinEarly():
+                self._join()
+            case Consult():
+                self._consult()
+            case Join():
+                self._host.write_log("Transfer: the caller is put through")
+                self._joined_at = self._parts.clock.utc()
+                self._host.put_through()
+                self._join()
+            case ReferCaller(called=called, attended=attended):
+                self._host.write_log("Transfer: the line's peer is asked to connect the caller (REFER)")
+                self._host.leg.refer(called, self._callee if attended else None)
+            case DropCallee():
+                self._drop()
+            case TransferOver():
+                self._over(effect)
+
+    async def _admit(self, effect: Admit) -> None:
+        decision = await self._parts.dialling.admit(self._host.account, effect.called, effect.purpose)
+        if isinstance(decision, DialPermit):
+            self._permit = decision
+        self._driver.feed(lambda now: self._machine.admitted(decision, now))
+        if self._machine.step is Step.OVER:
+            self._release()
+
+    def _hold(self, sound: WaitingSound) -> None:
+        if self._host.seat is not None:
+            self._host.seat.pause()
+        self._sounding = True
+        self._parts.joining.play(self._host.leg, sound)
+
+    def _dial(self, effect: DialCallee) -> None:
+        order, leg = self._order, self._host.leg
+        request = DialRequest(
+            self._host.attempt.call_id,
+            self._host.account,
+            effect.called,
+            order.caller,
+            order.caller_name,
+            leg.encoding,
+            effect.ring_s,
+        )
+        self._callee = self._parts.dialer.dial(request)
+        self._callee.subscribe(self._on_callee)
+
+    def _consult(self) -> None:
+        seat, callee = self._host.seat, self._callee
+        if seat is None or callee is None:
+            self._driver.feed(self._machine.accept)
+            return
+        self._host.write_log("Transfer: the agent talks with the destination")
+        seat.consult(callee, _briefing(self._host.attempt), CONSULT_TOOLS)
+
+    def _join(self) -> None:
+        self._quiet()
+        if self._bridge is None and self._callee is not None:
+            self._bridge = self._parts.joining.join(self._host.leg, self._callee)
+
+    def _drop(self) -> None:
+        if self._bridge is not None:
+            self._bridge.close()
+            self._bridge = None
+        if self._callee is not None:
+            self._callee.close()
+
+    def _quiet(self) -> None:
+        if self._sounding:
+            self._sounding = False
+            self._parts.joining.quiet(self._host.leg)
+
+    def _over(self, effect: TransferOver) -> None:
+        self._drop()
+        self._quiet()
+        self._release()
+        told = f" ({effect.status})" if effect.status else ""
+        self._host.write_log(f"Transfer: {effect.result.value}{told}" + (f": {effect.detail}" if effect.detail else ""))
+        if not effect.put_through and self._host.seat is not None:
+            self._host.seat.resume(self._host.leg)
+        order = self._order
+        record = TransferRecord(
+            self._permit.called if self._permit else order.called,
+            order.caller,
+            order.caller_name,
+            self._started_at,
+            self._parts.clock.utc(),
+            effect.result.value,
+            effect.status,
+            effect.detail,
+            effect.referred,
+        )
+        self._host.transfer_over(record, effect.put_through, _reason(effect))
+
+    def _release(self) -> None:
+        if self._permit is not None:
+            joined = self._joined_at
+            seconds = (self._parts.clock.utc() - joined).total_seconds() if joined else 0.0
+            self._parts.dialling.release(self._permit, seconds)
+
+
+def _reason(effect: TransferOver) -> str:
+    """The reason of the call's end, when the transfer was it."""
+    if effect.referred:
+        return "referred"
+    if effect.detail in ("max-duration", "caller-hung-up"):
+        return effect.detail
+    return "callee-hung-up" if effect.put_through else f"transfer-{effect.result.value}"
+
+
+def _briefing(attempt: CallAttempt) -> str:
+    caller = f"{attempt.caller_name} ({attempt.caller})" if attempt.caller_name else attempt.caller or "an unknown number"
+    return (
+        f"The caller, {caller}, is on hold and hears nothing of this. From now on you are talking with the person the caller "
+        "shall be transferred to, who has just answered. Say in one or two sentences who is calling and why, and ask whether the "
+        f"call can be put through. If the person agrees, call {COMPLETE}. If the person declines, cannot talk, or is a "
+        f"voicemail, call {CANCEL}. The person may also press {ACCEPT_DIGIT} to take the call or {DECLINE_DIGIT} to decline."
+    )
