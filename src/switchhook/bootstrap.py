@@ -11,7 +11,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from switchhook.api.app import HttpDoor, application
 from switchhook.api.ops import health
 from switchhook.api.ops.logs import set_up_logging
 from switchhook.api.ops.metrics import Metrics, Sample
+from switchhook.api.vns import makecall_routes, recordings_routes
 from switchhook.api.vns.contract import VnsContract
 from switchhook.api.vns.routes import routes as vns_routes
 from switchhook.api.vns.webhook_test import WebhookName, try_webhook
+from switchhook.calls.bridge import LineJoining
 from switchhook.calls.parts import AgentMaker, CallParts, ModelLink
 from switchhook.calls.session import current_call
 from switchhook.calls.switchboard import Switchboard
@@ -41,7 +43,9 @@ from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import OfferedLeg, Playout
 from switchhook.domain.records import OutboxCounts
 from switchhook.egress import Egress
-from switchhook.media.recording.recorder import SpoolRecorders
+from switchhook.media.hold_sound import WaitingSounds
+from switchhook.media.recording.recorder import Background, SpoolRecorders
+from switchhook.media.recording.spool import SpoolHeader
 from switchhook.media.workers import Workers
 from switchhook.settings import Settings
 from switchhook.store.opened import DataDirLock, Store
@@ -56,7 +60,10 @@ from switchhook.usecases.apply import Applier
 from switchhook.usecases.callbook import CallBookkeeper
 from switchhook.usecases.directory_watch import DirectoryWatch
 from switchhook.usecases.incoming import Incoming
+from switchhook.usecases.kept_recordings import KeptRecordings
 from switchhook.usecases.outbox import Delivery
+from switchhook.usecases.outgoing import Outgoing
+from switchhook.usecases.recording_files import RecordingFiles
 from switchhook.usecases.recordings import RecordingDesk
 from switchhook.usecases.recovery import recover
 
@@ -140,17 +147,21 @@ class Server:
         self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.egress, self.clock)
         self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
         folder = settings.data_dir / "recordings"
-        self.recordings = RecordingDesk(folder, box, self.store.recordings, self.encoders.run)
-        self.recorders = SpoolRecorders(self.recordings.spools, box, self.clock, self.workers.run, self._spawn, self._on_sealed)
+        files, keep = RecordingFiles(folder), timedelta(days=settings.recording_days)
+        self.recordings = RecordingDesk(files, box, self.store.recordings, self.encoders.run, self.clock, keep)
+        self.kept = KeptRecordings(files, self.store.recordings, self.clock)
+        self.recorders = SpoolRecorders(files.spools, box, self.clock, self._background(), self._on_opened, self._on_sealed)
         self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
         self.pacer = Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
         self.dialer: Any = None
         self.dialling: Any = None
-        self.joining: Any = None
+        self.joining = LineJoining(WaitingSounds(), self.clock)
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
         self.sip.on_declined = self.switchboard.declined
+        self.sip.on_replacing = self.switchboard.replace
+        self.outgoing = Outgoing(self.store.directory, self.dialling, self.switchboard, self._has_line, self.clock, _new_call_id)
         self.metrics = Metrics(self._samples)
         self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
         self._loop = asyncio.get_running_loop()
@@ -198,6 +209,7 @@ class Server:
         self._serve(self.book.run())
         self._serve(DirectoryWatch(self.store.directory, self._take_directory).run())
         self._serve(self._count_undelivered())
+        self._serve(self.kept.run())
         ready = asyncio.Event()
         self._taking = self._serve(self.switchboard.run(ready))
         await ready.wait()
@@ -286,7 +298,11 @@ class Server:
             "sip": self._check_sip,
             "draining": self._check_drain,
         }
-        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token)]
+        customer = [*makecall_routes.endpoints(self.outgoing.place), *recordings_routes.endpoints(self.kept, self.clock)]
+        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer)]
+
+    def _has_line(self, account: str) -> bool:
+        return bool(self.trunks.of_account(account))
 
     def _on_call(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
         self.switchboard.offer(attempt, leg)
@@ -316,6 +332,10 @@ class Server:
         yield Sample("switchhook_outbox_parked", "End webhooks that were given up on", self._undelivered.parked)
         yield Sample("switchhook_deliveries_under_way", "End webhooks being sent", self.delivery.under_way)
         yield Sample("switchhook_recordings_making", "Recording files being made", len(self._making))
+        yield Sample("switchhook_recordings_kept", "Finished recordings", self.kept.kept[0])
+        yield Sample("switchhook_recordings_kept_bytes", "Size of the finished recordings", self.kept.kept[1])
+        dropped = self.recorders.writer.dropped
+        yield Sample("switchhook_recording_seconds_dropped", "Seconds of sound that were not recorded", dropped, "counter")
         yield Sample("switchhook_rtp_frames_skipped", "Frames skipped by a late loop", self.pacer.skipped_frames, "counter")
         for name, count in self.sip.figures.items():
             gauge = name in ("transactions", "dialogs", "connections")
@@ -345,8 +365,18 @@ class Server:
         self._making.add(task)
         task.add_done_callback(self._making.discard)
 
+    def _background(self) -> Background:
+        return Background(self.workers.run, self._spawn, asyncio.get_running_loop().call_soon_threadsafe)
+
+    def _on_opened(self, header: SpoolHeader) -> None:
+        self._spawn(self.recordings.opened(header))
+
     def _on_sealed(self, call_id: CallId) -> None:
-        self._loop.call_soon_threadsafe(lambda: self._spawn(self.recordings.make(call_id)))
+        self._spawn(self.recordings.make(call_id))
+
+
+def _new_call_id() -> CallId:
+    return CallId(str(uuid.uuid4()))
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:
@@ -382,6 +412,7 @@ def _sip_config(settings: Settings) -> SipConfig:
         tls_port=settings.sip_tls_port,
         tls_certificate=str(settings.tls_certificate) if settings.tls_certificate else None,
         tls_key=str(settings.tls_key) if settings.tls_key else None,
+        tls_client_ca=str(settings.sip_tls_client_ca) if settings.sip_tls_client_ca else None,
         advertised_host=settings.sip_advertised_host,
         unknown_sources=settings.sip_unknown_sources,
     )

@@ -50,6 +50,11 @@ class Settings(BaseModel):
     )
     tls_certificate: Path | None = Field(None, description="PEM file with the certificate chain for SIP over TLS.")
     tls_key: Path | None = Field(None, description="PEM file with its private key.")
+    sip_tls_client_ca: Path | None = Field(
+        None,
+        description="PEM file of authorities: who connects to SIP over TLS must show a certificate of one of them. "
+        "Default: none is asked for.",
+    )
     rtp_ports: tuple[int, int] = Field((20000, 29999), description="Range of UDP ports for RTP, `FIRST-LAST`; a call takes two.")
     media_timeout_s: int = Field(30, ge=5, description="Seconds without a packet from the caller after which the call ends.")
     database_url: str | None = Field(
@@ -67,6 +72,9 @@ class Settings(BaseModel):
     drain_s: int = Field(120, ge=0, description="Seconds that live calls get to finish after SIGTERM.")
     workers: int = Field(
         2, ge=1, le=64, description="Worker processes for encoding, local voices and speech recognition; started when needed."
+    )
+    recording_days: int = Field(
+        7, ge=1, le=3650, description="Days that a recording is kept after its call; counts for those made from then on."
     )
     event_loop: Literal["uvloop", "asyncio"] = Field("uvloop", description="Event loop implementation.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")

@@ -17,7 +17,6 @@ from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, To
 from switchhook.domain.plan import AgentSpec, CallPlan, RecordingSpec, Refusal, TransferOrder
 from switchhook.domain.ports import (
     CallJournal,
-    FrameSource,
     FrameTap,
     Heard,
     Leg,
@@ -28,6 +27,7 @@ from switchhook.domain.ports import (
     Playout,
     PlayoutDrained,
     Recorder,
+    SoundSource,
     ToolRunner,
 )
 from switchhook.domain.report import CallReport
@@ -69,7 +69,7 @@ class FakePlayout:
         self._lengths.clear()
         return heard
 
-    def play_from(self, source: FrameSource | None) -> None:
+    def play_from(self, source: SoundSource | None) -> None:
         self.source = source
 
     def heard_ms(self, key: str, now: float) -> int:

@@ -39,14 +39,6 @@ def test_what_is_no_key_is_refused(digit: str) -> None:
         tones.dtmf(digit, 100, Encoding.PCMU)
 
 
-def test_ringback_rings_two_seconds_of_six() -> None:
-    ring = tones.ringback(Encoding.PCMU)
-    assert len(ring) == 48_000
-    heard = tones.samples_of(ring, Encoding.PCMU)
-    assert min(tones.power(heard[8000:9600], hz) for hz in (440, 480)) > 100 * tones.power(heard[8000:9600], 600)
-    assert tones.frequency_hz(ring[20_000:], Encoding.PCMU) == 0
-
-
 def test_the_beep_is_short_and_high() -> None:
     beep = tones.beep(Encoding.PCMA)
     assert len(beep) == 1600

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from switchhook.domain.model import Encoding, Trunk
+from switchhook.domain.model import Encoding, Srtp, Trunk
 from switchhook.domain.ports import LegEnded
 from switchhook.media import tones
 from tests.peers.answering_machine import LOCAL_TRUNK, TONE_HZ, answering_machine
@@ -16,6 +17,8 @@ from tests.peers.sound import loud_part, read_wav, write_wav
 pytestmark = pytest.mark.peer("baresip")
 
 PBX = Trunk("pbx", "acme", "sip:127.0.0.1", username="pbx", password="secret")
+SECURE = replace(LOCAL_TRUNK, srtp=Srtp.REQUIRED)
+EITHER = replace(LOCAL_TRUNK, srtp=Srtp.OFFERED)
 
 
 @pytest.mark.parametrize(
@@ -24,8 +27,11 @@ PBX = Trunk("pbx", "acme", "sip:127.0.0.1", username="pbx", password="secret")
         ("PCMU/8000/1", Encoding.PCMU, "udp", LOCAL_TRUNK, ""),
         ("PCMA/8000/1", Encoding.PCMA, "tcp", LOCAL_TRUNK, ""),
         ("PCMU/8000/1", Encoding.PCMU, "udp", PBX, ";auth_user=pbx;auth_pass=secret"),
+        ("PCMU/8000/1", Encoding.PCMU, "udp", SECURE, ";mediaenc=srtp-mand"),
+        ("PCMA/8000/1", Encoding.PCMA, "udp", EITHER, ";mediaenc=srtp"),
+        ("PCMU/8000/1", Encoding.PCMU, "udp", EITHER, ""),
     ],
-    ids=["mulaw-udp", "alaw-tcp", "digest"],
+    ids=["mulaw-udp", "alaw-tcp", "digest", "srtp-required", "srtp-optional", "srtp-not-wanted"],
 )
 async def test_both_hear_each_other(
     codec: str, encoding: Encoding, transport: str, trunk: Trunk, account: str, tmp_path: Path
@@ -49,6 +55,7 @@ async def test_both_hear_each_other(
         assert call.endings == [LegEnded("caller-hung-up")]
         assert tones.frequency_hz(bytes(call.heard[-8000:]), encoding) == pytest.approx(440, abs=5)
         samples, rate_hz = read_wav(phone.heard)
+        assert ("SRTP is Enabled" in phone.process.read()) is ("mediaenc" in account)
     assert rate_hz == 8000
     heard = loud_part(samples)
     assert len(heard) >= 8000
@@ -67,3 +74,21 @@ async def test_we_hang_up(tmp_path: Path) -> None:
         await phone.until_event("CALL_CLOSED")
         await machine.until(lambda: machine.server.figures["dialogs"] == 0)
         assert machine.calls[0].endings == [LegEnded("hung-up")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "account"),
+    [(Srtp.OFF, ";mediaenc=srtp-mand"), (Srtp.REQUIRED, "")],
+    ids=["we-do-not-encrypt", "it-does-not-encrypt"],
+)
+async def test_who_insists_on_srtp_gets_no_plain_call(mode: Srtp, account: str, tmp_path: Path) -> None:
+    source = tmp_path / "source.wav"
+    write_wav(source, 440, 30_000)
+    trunk = replace(LOCAL_TRUNK, srtp=mode)
+    async with answering_machine(trunks=[trunk]) as machine, baresip(tmp_path / "phone", source, account) as phone:
+        address = machine.server.address()
+        assert address is not None
+        phone.command("dial", f"sip:+17205550100@127.0.0.1:{address[1]}")
+        closed = await phone.until_event("CALL_CLOSED")
+        assert "488" in str(closed.get("param"))
+        assert not machine.calls

@@ -106,12 +106,17 @@ class Agent(Protocol):
     def party_arrived(self, now: float) -> None:
         """The party that was being called has answered."""
 
+    def move(self, playout: Playout, now: float) -> None:
+        """The party is heard through another line from here on, in the same encoding."""
+
     def pause(self, now: float) -> None:
         """Nobody listens: fall silent and answer nothing until `resume` or `consult`."""
 
     def consult(self, playout: Playout, briefing: str, tools: Sequence[ConsultTool], now: float) -> None:
-        """Talk with another party, heard through `playout`, until `resume`. `briefing` tells the model who that is; `tools` are added
-        for this time."""
+        """Talk with another party, heard through `playout`, until `resume`.
+
+        `briefing` tells the model who that is; `tools` are added for this time.
+        """
 
     def resume(self, playout: Playout, now: float) -> None:
         """Talk with the first party again."""

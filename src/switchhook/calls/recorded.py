@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable
 
 from switchhook.calls.parts import CallParts
+from switchhook.calls.recording_control import PauseRecording, RecordingControl, RecordingEffect
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallId
 from switchhook.domain.plan import BuiltinTool, CallPlan
 from switchhook.domain.ports import Leg, Recorder
+from switchhook.driver import Driver
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ class RecordedLine:
         self._write_log = write_log
         self._leg: Leg | None = None
         self._recorder: Recorder | None = None
+        self._control = RecordingControl(pause_on_digits=False)
+        self._driver: Driver | None = None
 
     def start(self, leg: Leg, plan: CallPlan) -> None:
         """Begin; a recording that cannot be opened must not cost the caller the call."""
@@ -38,6 +42,8 @@ class RecordedLine:
             self._write_log("Recording: could not be opened; the call is not recorded")
             return
         self._leg = leg
+        self._control = RecordingControl(plan.recording.pause_on_digits)
+        self._driver = Driver(self._control, self._perform)
         leg.tap(self._recorder)
 
     def move(self, leg: Leg) -> None:
@@ -49,13 +55,34 @@ class RecordedLine:
 
     def digit(self) -> None:
         """The party pressed a key."""
+        if self._driver is not None:
+            self._driver.feed(self._control.digit)
 
     def tool(self, tool: BuiltinTool) -> None:
         """The model used a tool of ours."""
+        if self._driver is None:
+            return
+        if tool is BuiltinTool.RECORDING_PAUSE:
+            self._driver.feed(self._control.tool_pause)
+        elif tool is BuiltinTool.RECORDING_RESUME:
+            self._driver.feed(self._control.tool_resume)
+
+    def _perform(self, effect: RecordingEffect) -> None:
+        if self._recorder is None:
+            return
+        if isinstance(effect, PauseRecording):
+            self._recorder.pause()
+            self._write_log("Recording: paused")
+        else:
+            self._recorder.resume()
+            self._write_log("Recording: resumed")
 
     def stop(self) -> None:
         """End it; idempotent."""
         recorder, self._recorder = self._recorder, None
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
         if self._leg is not None:
             self._leg.tap(None)
             self._leg = None

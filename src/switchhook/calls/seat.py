@@ -68,6 +68,11 @@ class AgentSeat:
         self.tell(lambda agent, now: agent.resume(leg.playout, now))
         self._listen(leg)
 
+    def move(self, leg: Leg) -> None:
+        """The party is on another line now; what was being said is cut off."""
+        self.tell(lambda agent, now: agent.move(leg.playout, now))
+        self._listen(leg)
+
     def tell(self, change: Callable[[Agent, float], None]) -> None:
         """Give the agent one input."""
         if not self._closed:

@@ -38,16 +38,18 @@ from switchhook.calls.machine import (
     Ring,
     Route,
     Speak,
+    Stage,
     StartTransfer,
     StopAgent,
     StopTransfer,
 )
+from switchhook.calls.moving import LineMove, let_go, take_over
 from switchhook.calls.parts import CallParts
 from switchhook.calls.recorded import RecordedLine
 from switchhook.calls.seat import AgentSeat
 from switchhook.calls.transferring import CANCEL, COMPLETE, CallTransfer
 from switchhook.domain.dialling import DialPermit, DialPurpose, DialRequest
-from switchhook.domain.model import CallAttempt, ToolCall, TransferRecord
+from switchhook.domain.model import CallAttempt, CallId, ToolCall, TransferRecord
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import AgentSpec, BuiltinTool, CallPlan, JournalSpec, TransferOrder
 from switchhook.domain.ports import (
@@ -59,6 +61,7 @@ from switchhook.domain.ports import (
     LegEvent,
     OfferedLeg,
     PlayoutDrained,
+    TransferAsked,
 )
 from switchhook.domain.report import CallReport
 from switchhook.driver import Driver
@@ -89,6 +92,8 @@ class CallSession:
         self._seat: AgentSeat | None = None
         self._transfer: CallTransfer | None = None
         self._transfer_call: ToolCall | None = None
+        self._moving: LineMove | None = None
+        self._permits: list[tuple[DialPermit, datetime]] = []
         self._recorded = RecordedLine(parts, attempt.call_id, self.write_log)
         self._journal: CallJournal | None = None
         self._speaking = False
@@ -143,6 +148,8 @@ class CallSession:
         if isinstance(event, LegEnded):
             if self._transfer is not None:
                 self._transfer.caller_gone()
+        elif isinstance(event, TransferAsked):
+            self._asked_to_move(event)
         elif self._transfer is not None:
             self._transfer.caller_event(event)
         if isinstance(event, DigitPressed):
@@ -385,6 +392,54 @@ class CallSession:
         if self._journal is not None:
             self._journal.log(text, self._parts.clock.utc())
 
+    # -- the other side moves the call (implements `calls.moving.MoveHost`) ------------------------
+
+    @property
+    def call_id(self) -> CallId:
+        """The call's id."""
+        return self.attempt.call_id
+
+    def has(self, leg: Leg) -> bool:
+        """Whether this call's party is on that line."""
+        return leg is self._line
+
+    def replace_line(self, leg: OfferedLeg) -> None:
+        """Somebody takes our party's place (INVITE with Replaces)."""
+        take_over(leg, self._taken_over)
+
+    def _taken_over(self, leg: Leg) -> None:
+        old = self._line
+        if self._machine.stage is not Stage.TALKING or old is None:
+            leg.hang_up()
+            return
+        self.write_log("Transfer: the party was replaced by another of its phone system")
+        self._move(leg)
+        let_go(old)
+
+    def _asked_to_move(self, event: TransferAsked) -> None:
+        busy = self._moving is not None and not self._moving.over
+        if busy or self._machine.stage is not Stage.TALKING:
+            self.leg.refer_result(603)
+            return
+        plan = self._machine.plan
+        assert plan is not None  # a call that talks has one
+        self._moving = LineMove(self, self._parts, self.leg, plan.number.number, self._moved)
+        self._moving.start(event)
+
+    def _moved(self, leg: Leg, permit: DialPermit) -> None:
+        self._permits.append((permit, self._parts.clock.utc()))
+        self._move(leg)
+
+    def _move(self, leg: Leg) -> None:
+        """The talk goes on over another line."""
+        self._line = leg
+        leg.subscribe(self._on_leg)
+        self._recorded.move(leg)
+        if self._transfer is not None:
+            self._transfer.caller_moved()
+        elif self._seat is not None:
+            self._seat.move(leg)
+
     # -- the end ---------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -412,8 +467,9 @@ class CallSession:
             steps.append(self._line.close)
         if self._driver is not None:
             steps.append(self._driver.close)
-        if self._permit is not None:
-            steps.append(self._return_permit)
+        if self._moving is not None:
+            steps.insert(0, self._moving.close)
+        steps.append(self._return_permits)
         for step in steps:
             try:
                 step()
@@ -422,13 +478,14 @@ class CallSession:
         # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
         if self._line is not None:
             self._line.subscribe(_ignore)
-        self._driver = self._tasks = self._transfer = None
+        self._driver = self._tasks = self._transfer = self._moving = None
 
-    def _return_permit(self) -> None:
-        assert self._permit is not None  # the caller looked
-        connected = self._connected_at
-        seconds = (self._parts.clock.utc() - connected).total_seconds() if connected else 0.0
-        self._parts.dialling.release(self._permit, seconds)
+    def _return_permits(self) -> None:
+        now = self._parts.clock.utc()
+        if self._permit is not None:
+            self._permits.append((self._permit, self._connected_at or now))
+        for permit, since in self._permits:
+            self._parts.dialling.release(permit, (now - since).total_seconds())
 
     async def _record(self) -> None:
         try:

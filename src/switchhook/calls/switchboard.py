@@ -12,7 +12,7 @@ from switchhook.calls.session import CallSession
 from switchhook.domain.dialling import DialPermit
 from switchhook.domain.model import CallAttempt, CallId
 from switchhook.domain.outcome import Ending, Verdict
-from switchhook.domain.ports import LegEvent, OfferedLeg
+from switchhook.domain.ports import Leg, LegEvent, OfferedLeg
 from switchhook.domain.report import CallReport
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,16 @@ class Switchboard:
             self._refuse(attempt, leg)
             return
         self._begin(CallSession(attempt, leg, self._parts))
+
+    def replace(self, attempt: CallAttempt, leg: OfferedLeg, replaced: Leg) -> None:
+        """A line wants the place of another one (RFC 3891); the call goes on without a new record. It needs no slot."""
+        session = next((session for session in self._live.values() if session.has(replaced)), None)
+        if session is None:
+            leg.subscribe(_ignore)
+            leg.reject(481)
+            self._write_down(attempt, Verdict(Ending.REJECTED, "line-refused-481", "The call that was to be replaced is over"))
+        else:
+            session.replace_line(leg)
 
     def place(self, attempt: CallAttempt, permit: DialPermit) -> bool:
         """Begin an outbound call that the dialling policy allows; False when there is no room: the permit is then not used."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from switchhook.agents.conversation import ConsultTool
+from switchhook.calls.moving import LineMove, MoveHost
 from switchhook.calls.parts import CallParts, Joined
 from switchhook.calls.seat import AgentSeat
 from switchhook.calls.transfer import (
@@ -29,7 +29,7 @@ from switchhook.calls.transfer import (
 from switchhook.domain.dialling import DialPermit, DialRequest
 from switchhook.domain.model import CallAttempt, TransferRecord
 from switchhook.domain.plan import TransferOrder
-from switchhook.domain.ports import DigitPressed, Leg, LegEvent, PlayoutDrained, ReferProgress
+from switchhook.domain.ports import DigitPressed, Leg, LegEvent, PlayoutDrained, ReferProgress, TransferAsked
 from switchhook.driver import Driver
 
 COMPLETE = "complete_transfer"
@@ -40,14 +40,10 @@ CONSULT_TOOLS = (
 )
 
 
-class TransferHost(Protocol):
+class TransferHost(MoveHost, Protocol):
     """What a transfer asks of the call that it belongs to."""
 
     attempt: CallAttempt
-
-    @property
-    def account(self) -> str:
-        """Whose call it is."""
 
     @property
     def leg(self) -> Leg:
@@ -57,20 +53,11 @@ class TransferHost(Protocol):
     def seat(self) -> AgentSeat | None:
         """The agent, while there is one."""
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
-        """Run in the call's task group."""
-
     def put_through(self) -> None:
         """The caller is connected: the agent is not needed any more."""
 
     def transfer_over(self, record: TransferRecord, put_through: bool, reason: str) -> None:
         """It has ended."""
-
-    def write_log(self, text: str) -> None:
-        """A line for the call's log."""
-
-    def fault(self, fault: Exception) -> None:
-        """Something broke."""
 
 
 class CallTransfer:
@@ -84,10 +71,11 @@ class CallTransfer:
         self._driver = Driver(self._machine, self._perform, host.fault)
         self._callee: Leg | None = None
         self._bridge: Joined | None = None
-        self._permit: DialPermit | None = None
-        self._sounding = False
+        self._waiting: WaitingSound | None = None
         self._started_at = parts.clock.utc()
         self._joined_at: datetime | None = None
+        self._moving: LineMove | None = None
+        self._permits: list[DialPermit] = []
 
     def start(self) -> None:
         """Begin: the agent's last words are heard, then the destination is dialled."""
@@ -117,6 +105,14 @@ class CallTransfer:
         elif isinstance(event, ReferProgress):
             self._driver.feed(lambda now: self._machine.refer_progress(event, now))
 
+    def caller_moved(self) -> None:
+        """The caller is on another line now."""
+        if self._bridge is not None and self._callee is not None:
+            self._bridge.close()
+            self._bridge = self._parts.joining.join(self._host.leg, self._callee)
+        elif self._waiting is not None:
+            self._parts.joining.play(self._host.leg, self._waiting)
+
     def caller_gone(self) -> None:
         """The caller's line has ended."""
         self._driver.feed(self._machine.caller_gone)
@@ -136,11 +132,16 @@ class CallTransfer:
     def close(self) -> None:
         """Give everything back; idempotent."""
         self.stop()
+        if self._moving is not None:
+            self._moving.close()
         self._driver.close()
         self._drop()
         self._release()
 
     def _on_callee(self, event: LegEvent) -> None:
+        if isinstance(event, TransferAsked) and self._callee is not None:
+            self._asked_to_move(event, self._callee)
+            return
         if isinstance(event, DigitPressed) and self._bridge is not None and self._callee is not None:
             self._bridge.digit(self._callee, event.digit)
             return
@@ -149,6 +150,20 @@ class CallTransfer:
             seat.tell(lambda agent, now: agent.drained(now))
             return
         self._driver.feed(lambda now: self._machine.callee(event, now))
+
+    def _asked_to_move(self, event: TransferAsked, callee: Leg) -> None:
+        """The destination's phone system puts the caller through to somebody else."""
+        if not self.joined or (self._moving is not None and not self._moving.over):
+            callee.refer_result(603)
+            return
+        self._moving = LineMove(self._host, self._parts, callee, self._order.caller, self._callee_moved)
+        self._moving.start(event)
+
+    def _callee_moved(self, leg: Leg, permit: DialPermit) -> None:
+        self._permits.append(permit)
+        self._callee = leg
+        leg.subscribe(self._on_callee)
+        self.caller_moved()
 
     # -- effects --------------------------------------------------------------------------------
 
@@ -180,7 +195,7 @@ class CallTransfer:
     async def _admit(self, effect: Admit) -> None:
         decision = await self._parts.dialling.admit(self._host.account, effect.called, effect.purpose)
         if isinstance(decision, DialPermit):
-            self._permit = decision
+            self._permits.append(decision)
         self._driver.feed(lambda now: self._machine.admitted(decision, now))
         if self._machine.step is Step.OVER:
             self._release()
@@ -188,7 +203,7 @@ class CallTransfer:
     def _hold(self, sound: WaitingSound) -> None:
         if self._host.seat is not None:
             self._host.seat.pause()
-        self._sounding = True
+        self._waiting = sound
         self._parts.joining.play(self._host.leg, sound)
 
     def _dial(self, effect: DialCallee) -> None:
@@ -226,8 +241,8 @@ class CallTransfer:
             self._callee.close()
 
     def _quiet(self) -> None:
-        if self._sounding:
-            self._sounding = False
+        if self._waiting is not None:
+            self._waiting = None
             self._parts.joining.quiet(self._host.leg)
 
     def _over(self, effect: TransferOver) -> None:
@@ -240,7 +255,7 @@ class CallTransfer:
             self._host.seat.resume(self._host.leg)
         order = self._order
         record = TransferRecord(
-            self._permit.called if self._permit else order.called,
+            self._permits[0].called if self._permits else order.called,
             order.caller,
             order.caller_name,
             self._started_at,
@@ -253,10 +268,10 @@ class CallTransfer:
         self._host.transfer_over(record, effect.put_through, _reason(effect))
 
     def _release(self) -> None:
-        if self._permit is not None:
-            joined = self._joined_at
-            seconds = (self._parts.clock.utc() - joined).total_seconds() if joined else 0.0
-            self._parts.dialling.release(self._permit, seconds)
+        joined = self._joined_at
+        seconds = (self._parts.clock.utc() - joined).total_seconds() if joined else 0.0
+        for permit in self._permits:
+            self._parts.dialling.release(permit, seconds)
 
 
 def _reason(effect: TransferOver) -> str:

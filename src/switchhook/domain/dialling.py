@@ -85,6 +85,8 @@ class DialPurpose(Enum):
     TRANSFER = "transfer"
     FAILOVER = "failover"
     """The route that a number names for the case that its agent fails."""
+    MESSAGE = "message"
+    """A text message; the same rules say whom it may reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class DialRequest:
     ring_s: float = 45.0
     """Given up as `no-answer` after ringing so long."""
     referred_by: str | None = None
+    replaces: str | None = None
+    """The value of a Replaces header (RFC 3891): the call that this one takes the place of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,22 +18,29 @@ _FADE_SAMPLES = 24
 
 def tone(frequencies_hz: Sequence[float], duration_ms: int, encoding: Encoding, peak: float = 0.4) -> bytes:
     """Return a sum of sines of equal strength in G.711; `peak` is the share of full scale that the sum can reach."""
+    return g711.encode(linear_tone(frequencies_hz, duration_ms, peak), encoding)
+
+
+def linear_tone(frequencies_hz: Sequence[float], duration_ms: int, peak: float = 0.4) -> bytes:
+    """Return the same in linear samples. Whole frequencies repeat, so that a long tone takes no longer than a short one."""
     count = duration_ms * g711.RATE_HZ // 1000
     each = 32767 * peak / max(1, len(frequencies_hz))
     steps = [2 * pi * hz / g711.RATE_HZ for hz in frequencies_hz]
-    period = min(count, _period_samples(frequencies_hz))
+    period = min(count, _period_samples(frequencies_hz) or count)
     wave = array("h", [round(each * sum(sin(step * at) for step in steps)) for at in range(period)])
     samples = (wave * (count // max(1, period) + 1))[:count]
     for at in range(min(_FADE_SAMPLES, count)):
         share = (at + 1) / _FADE_SAMPLES
         samples[at] = round(share * samples[at])
         samples[count - 1 - at] = round(share * samples[count - 1 - at])
-    return g711.encode(samples.tobytes(), encoding)
+    return samples.tobytes()
 
 
-def _period_samples(frequencies_hz: Sequence[float]) -> int:
-    """After so many samples a sum of tones repeats; tones of broken frequencies are given a second."""
-    return g711.RATE_HZ // gcd(g711.RATE_HZ, *(round(hz) for hz in frequencies_hz)) if frequencies_hz else 1
+def _period_samples(frequencies_hz: Sequence[float]) -> int | None:
+    """After so many samples a sum of whole frequencies repeats."""
+    if not all(float(hz).is_integer() for hz in frequencies_hz):
+        return None
+    return g711.RATE_HZ // gcd(g711.RATE_HZ, *(int(hz) for hz in frequencies_hz))
 
 
 def silence(duration_ms: int, encoding: Encoding) -> bytes:
@@ -47,11 +54,6 @@ def dtmf(digit: str, duration_ms: int, encoding: Encoding) -> bytes:
         raise ValueError(f"{digit!r} is no DTMF digit: use 0-9, *, #, A-D")
     row, column = divmod(_KEYS.index(digit), 4)
     return tone((_ROWS_HZ[row], _COLUMNS_HZ[column]), duration_ms, encoding)
-
-
-def ringback(encoding: Encoding) -> bytes:
-    """Return one cycle of North American ringback: 2 s of 440 + 480 Hz, 4 s of silence."""
-    return tone((440, 480), 2000, encoding, peak=0.3) + silence(4000, encoding)
 
 
 def beep(encoding: Encoding) -> bytes:

@@ -17,6 +17,8 @@ Address: TypeAlias = tuple[str, int]
 DATAGRAM_BYTES = 2_048
 _STRANGER_PACKETS = 5
 """So many packets in a row from an address that was not signalled, and none from the one that was, make the path follow it."""
+SEEK_S = 3.0
+"""A peer that was not heard for so long may have been given another port by its address translator."""
 _MAX_EARLY_DATAGRAMS = 1_000
 _LAST_PORT = 65_535
 
@@ -27,6 +29,8 @@ class RtpPath:
     Until the peer has shown its address the path listens to everyone. Once it has, the socket is connected to it: the kernel
     drops what third parties send, and packets cost less. `readable` is then called for each datagram that waits; it reads from
     `receive`. The datagrams that led there are given to `on_packet`, those on the RTCP port to `on_report`.
+
+    A peer that falls silent is sought (`seek`), and followed to another address if it goes on with its stream there.
 
     With SRTP keys all that passes is RTP and RTCP still: `send` protects and `receive` opens, and the path follows nobody whose
     packets do not open.
@@ -46,6 +50,7 @@ class RtpPath:
         "_rtcp_port",
         "_rtp",
         "_signalled",
+        "_sought",
         "locked",
         "receive",
         "remote",
@@ -68,6 +73,7 @@ class RtpPath:
         self._signalled: Address | None = None
         self._rtcp_port: int | None = None
         self._candidate: tuple[Address, list[bytes]] | None = None
+        self._sought: int | None = None
         self._keys: SrtpKeys | None = None
         self._protector: SrtpSender | None = None
         self._opener: SrtpReceiver | None = None
@@ -107,14 +113,18 @@ class RtpPath:
 
     def point(self, remote: Address | None, rtcp: Address | None) -> None:
         """Send to the signalled address, and listen to everyone until the peer has shown its own."""
-        if self.locked:
-            disconnect(self._rtp)
-            self.locked = False
-        self._candidate = None
         self._signalled = self.remote = remote if remote is not None and _is_address(remote[0]) else None
         self._rtcp_port = None if rtcp is None else rtcp[1]
-        self._choose_ways()
-        self._loop.add_reader(self._rtp.fileno(), self._probe)
+        self._listen_to_all(None)
+
+    def seek(self, ssrc: int | None, silent_s: float) -> None:
+        """The locked peer was not heard for so long: after SEEK_S listen to everyone again, and send where it was meanwhile.
+
+        Its old address locks at once. Another one has to go on with the peer's stream: whoever does not know the SSRC is not
+        followed, so that a pause is no chance for a hijacker; only the signalled host may begin a new stream.
+        """
+        if self.locked and silent_s > SEEK_S:
+            self._listen_to_all(ssrc)
 
     def send_report(self, packet: bytes) -> None:
         """Send RTCP: to the signalled port, or to the one after RTP's if there is one."""
@@ -132,6 +142,7 @@ class RtpPath:
 
     def close(self) -> None:
         """Leave the loop; the sockets are the lease's."""
+        self.locked = False
         self._loop.remove_reader(self._rtp.fileno())
         self._loop.remove_reader(self._rtcp.fileno())
         # The stream would otherwise hold itself through these, and wait for the garbage collector.
@@ -153,6 +164,15 @@ class RtpPath:
         if self.remote is not None:
             self._rtp.sendto(packet, self.remote)
 
+    def _listen_to_all(self, sought: int | None) -> None:
+        if self.locked:
+            disconnect(self._rtp)
+            self.locked = False
+        self._candidate = None
+        self._sought = sought
+        self._choose_ways()
+        self._loop.add_reader(self._rtp.fileno(), self._probe)
+
     def _probe(self) -> None:
         """One datagram while the path is not locked: find out whose it is."""
         try:
@@ -161,11 +181,15 @@ class RtpPath:
             return
         if self._opener is not None:
             packet = self._opener.unprotect(packet)
-        if rtp.parse(packet) is None or rtp.is_rtcp(packet):
+        parsed = rtp.parse(packet)
+        if parsed is None or rtp.is_rtcp(packet):
             return
         address = (str(source[0]), int(source[1]))
-        if self._signalled is not None and address[0] == self._signalled[0]:
+        signalled = self._signalled is not None and address[0] == self._signalled[0]
+        if address == self.remote or (signalled and self._sought is None):
             self._lock(source, [packet])
+            return
+        if self._sought not in (None, parsed.ssrc) and not signalled:
             return
         if self._candidate is None or self._candidate[0] != address:
             self._candidate = (address, [])

@@ -437,8 +437,6 @@ class RtpStream:
         if self._on_audio is not None and self._media is not None and self._media.receive:
             self._on_audio(self.encoding.silence * min(frames * FRAME_BYTES, _MAX_FILL_SAMPLES), now)
 
-    # The rest
-
     def _start(self, media: RtpMedia) -> None:
         """Fix the leg's encoding and its time line; what came before is not heard."""
         self.encoding = media.encoding
@@ -479,14 +477,16 @@ class RtpStream:
             self._report(now)
         last = max(receiver.arrived_at or 0.0, self._waits_since_s)
         two_way = self._media is not None and _is_two_way(self._media)
+        if two_way:
+            self._path.seek(receiver.ssrc, now - (receiver.arrived_at or now))
         if two_way and not self._timed_out and now - last > self._media_timeout_s:
             self._timed_out = True
             self._tell(MediaTimeout())
         self._chore_tick = 0 if receiver.deadline is not None else tick + TICKS_PER_S
 
     def _report(self, now: float, goodbye: bool = False) -> None:
-        timestamp = int(self._timestamp_offset + now * g711.RATE_HZ)
-        sender = SenderInfo(ntp_time(now), timestamp, self._packets_out, self._packets_out * FRAME_BYTES)
+        timestamp, packets = int(self._timestamp_offset + now * g711.RATE_HZ), self._packets_out
+        sender = SenderInfo(ntp_time(now), timestamp, packets, packets * FRAME_BYTES)
         packet = self._reporter.report(now, sender, self._receiver.reception, goodbye)
         self._path.send_report(packet)
 

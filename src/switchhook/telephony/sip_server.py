@@ -18,7 +18,8 @@ from switchhook.telephony.sip_gate import SipGate
 from switchhook.telephony.sip_identity import identify
 from switchhook.telephony.sip_leg import SipLeg
 from switchhook.telephony.sip_transfer import LegTransfer
-from switchhook.telephony.sip_transport import Address, Listener, SipTransport, server_context
+from switchhook.telephony.sip_tls import TlsPeer, server_context
+from switchhook.telephony.sip_transport import Address, Listener, SipTransport
 from switchhook.telephony.trunks import Origin, TrunkDirectory
 from switchhook.telephony.wire.offer_answer import LocalMedia
 from switchhook.telephony.wire.sdes import SrtpMode, fresh_keys
@@ -40,6 +41,7 @@ from switchhook.telephony.wire.sip.session_events import (
 from switchhook.telephony.wire.sip.session_timer import SessionTimerPolicy
 from switchhook.telephony.wire.sip.timers import TimerValues
 from switchhook.telephony.wire.sip.transaction_layer import Limits
+from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.telephony.wire.sip.user_agent import UserAgent, UserAgentOptions
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,8 @@ class SipConfig:
     tls_certificate: str | None = None
     """PEM file with the certificate chain."""
     tls_key: str | None = None
+    tls_client_ca: str | None = None
+    """PEM file of authorities: whoever connects over TLS must show a certificate of one of them. None: none is asked for."""
     advertised_host: str | None = None
     """Our address in Contact and SDP; without it `host`, or what the routing table says towards the peer."""
     advertised_port: int | None = None
@@ -115,8 +119,8 @@ class SipServer:
         self.on_declined: Callable[[CallAttempt, int, str], None] = _unrecorded
         """Told of each call from an admitted source that was refused before it could be offered: status and reason."""
         self.on_replacing: Callable[[CallAttempt, OfferedLeg, Leg], None] = _not_replaced
-        """Called instead of `on_call` for a call that is to take the place of a leg of the same account (RFC 3891): to do so, answer
-        it, then hang the old one up. Unless set, such calls get 603."""
+        """Called instead of `on_call` for a call that is to take the place of a leg of the same account (RFC 3891): to do so,
+        answer it, then hang the old one up. Unless set, such calls get 603."""
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
@@ -137,7 +141,7 @@ class SipServer:
         # With port 0, UDP takes a free port that another program may hold for TCP: then the next is as good.
         attempts = 1 if self.config.port else _FREE_PORT_ATTEMPTS
         for attempt in range(1, attempts + 1):
-            self._transport = SipTransport(self, self._tls_context())
+            self._transport = SipTransport(self, self._tls_context(), self._tls_peer)
             try:
                 await self._listen(self._transport)
                 break
@@ -295,11 +299,12 @@ class SipServer:
             leg.hang_up()
 
     def _offer(self, attempt: CallAttempt, leg: SipLeg, replaces: SessionId | None) -> None:
-        replaced = None if replaces is None else self._legs.get(replaces)
-        if replaced is not None:
+        if replaces is None:
+            self._on_call(attempt, leg)
+        elif (replaced := self._legs.get(replaces)) is not None:
             self.on_replacing(attempt, leg, replaced)
         else:
-            self._on_call(attempt, leg)
+            leg.reject(481)
 
     def _may_replace(self, trunk: str | None, session: SessionId) -> bool:
         """Whether a call over this trunk may take a leg's place: both must be known to be one account's."""
@@ -362,9 +367,18 @@ class SipServer:
         if "tls" not in config.transports:
             return None
         try:
-            return server_context(config.tls_certificate or "", config.tls_key or "")
+            return server_context(config.tls_certificate or "", config.tls_key or "", config.tls_client_ca)
         except (OSError, ssl.SSLError) as error:
-            raise SettingError(f"SIP over TLS: the certificate or key cannot be read: {error}") from error
+            raise SettingError(f"SIP over TLS: the certificate, its key or the client CA cannot be read: {error}") from error
+
+    def _tls_peer(self, flow: Flow) -> TlsPeer:
+        """Whom we expect at the end of a new TLS connection: the trunk that the flow names, or that allows its address."""
+        origin = None if flow.trunk else self._trunks.by_address(flow.host)
+        trunk = self._trunks.by_name(flow.trunk or (origin.trunk if origin else None) or "")
+        if trunk is None:
+            return TlsPeer(flow.host, flow.host)
+        domain = SipUri.parse(trunk.address).host
+        return TlsPeer(trunk.name, domain, trunk.tls_ca, trunk.tls_verify, trunk.tls_certificate, trunk.tls_key)
 
     def _report(self) -> None:
         """One line a minute for what strangers and broken peers sent, instead of one for each packet."""

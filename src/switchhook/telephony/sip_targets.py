@@ -81,6 +81,8 @@ class _Known:
     answer: Sequence[Any]
     until: float
     """Until when it is not asked for again."""
+    failure: str = ""
+    """Why there is no answer at all."""
 
 
 _Key: TypeAlias = tuple[str, str]
@@ -165,6 +167,8 @@ class SipTargets:
         known = self._known.get(key)
         if known is not None and self._now() < known.until:
             self._known.move_to_end(key)
+            if known.failure:
+                raise TargetNotFound(known.failure)
             return known.answer
         task = self._under_way.get(key)
         if task is None:
@@ -186,17 +190,25 @@ class SipTargets:
                 answer, ttl_s = await ask(key[0])
         except (OSError, TimeoutError) as error:
             if known is None:
-                raise TargetNotFound(f"{key[0]}: DNS does not answer ({str(error) or 'timeout'})") from None
+                said = f"{key[0]}: DNS does not answer ({str(error) or 'timeout'})"
+                self._keep(key, _Known((), self._now() + RETRY_S, said))
+                raise TargetNotFound(said) from None
+            if known.failure:
+                known.until = self._now() + RETRY_S
+                raise TargetNotFound(known.failure) from None
             logger.warning("sip.target: DNS does not answer for %s; its last addresses are used", key[0])
             known.until = self._now() + RETRY_S
             return known.answer
         if not answer and known is not None and known.answer:
             logger.warning("sip.target: %s has lost its %s records", *key)
-        self._known[key] = _Known(answer, self._now() + (min(max(ttl_s, MIN_TTL_S), MAX_TTL_S) if answer else RETRY_S))
+        self._keep(key, _Known(answer, self._now() + (min(max(ttl_s, MIN_TTL_S), MAX_TTL_S) if answer else RETRY_S)))
+        return answer
+
+    def _keep(self, key: _Key, known: _Known) -> None:
+        self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > MAX_NAMES:
             self._known.popitem(last=False)
-        return answer
 
 
 def in_order(services: Sequence[Service], uniform: Callable[[], float]) -> list[Service]:

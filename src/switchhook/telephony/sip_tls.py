@@ -65,7 +65,7 @@ class TlsContexts:
         try:
             key = (peer, tuple(Path(file).stat().st_mtime for file in (peer.ca, peer.certificate, peer.key) if file))
         except OSError as error:
-            raise TlsFault(f"{error.filename} cannot be read ({error.strerror}): correct the trunk's tls_ca or tls_certificate")
+            raise TlsFault(f"{error.filename} cannot be read ({error.strerror}): correct the trunk's tls_… paths") from None
         if key not in self._contexts:
             # In a thread: reading the system's authorities takes 20 ms.
             self._contexts[key] = await asyncio.to_thread(client_context, peer)
@@ -146,7 +146,7 @@ def cure(error: BaseException, peer: TlsPeer) -> str:
 def wrong_name(certificate: PeerCertificate | None, peer: TlsPeer) -> TlsFault:
     """The fault of a peer whose certificate is for somebody else."""
     names = ", ".join(str(value) for _, value in (certificate or {}).get("subjectAltName", ())) or "nobody"
-    return TlsFault(f"its certificate is not for {peer.domain} but for {names}: write a host that it names into the trunk's address")
+    return TlsFault(f"its certificate is not for {peer.domain} but for {names}: name one of these in the trunk's address")
 
 
 def _names(kind: str, value: str, wanted: str) -> bool:

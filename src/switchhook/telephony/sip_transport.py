@@ -7,14 +7,18 @@ and what may wait to be written. What arrives is called back at once; `end_of_ba
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
+from switchhook.telephony.sip_tls import TlsContexts, TlsFault, TlsPeer, cure, wrong_name
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import PONG, Frame, Keepalive, StreamFramer
+
+logger = logging.getLogger(__name__)
 
 DATAGRAMS_PER_WAKE = 16
 """Few enough that a burst of calls does not hold the pacing of those that talk."""
@@ -32,6 +36,10 @@ _MAX_WAITING_MESSAGES = 16
 _CONNECT_TIMEOUT_S = 10.0
 _HANDSHAKE_TIMEOUT_S = 10.0
 _MAX_LOCAL_ADDRESSES = 1024
+PING_S = 100.0
+"""Each outgoing connection is shown to be in use this often, for the address translators on its way (RFC 5626 §3.5.1, §4.4.1)."""
+
+_PING = 2 * PONG
 
 Address: TypeAlias = tuple[str, int]
 
@@ -74,11 +82,14 @@ class Receiver(Protocol):
 class _Connection(asyncio.Protocol):
     """One stream connection."""
 
-    def __init__(self, owner: SipTransport, transport: str, flow: Flow | None = None) -> None:
+    def __init__(self, owner: SipTransport, transport: str, flow: Flow | None = None, tls: TlsPeer | None = None) -> None:
+        """`flow`: we connect, and to this; `tls`: whose certificate is expected there."""
         self._owner = owner
+        self._tls = tls
+        self._ping: asyncio.TimerHandle | None = None
         self._framer = StreamFramer()
         self._kind = transport
-        self._known = flow is not None
+        self._known = self._connected = flow is not None
         self.kept = False
         """Whether a call was admitted over it: it may be idle for as long as a trunk's, and all that it sends is read."""
         self._seen_at = 0.0
@@ -90,7 +101,8 @@ class _Connection(asyncio.Protocol):
         # uvloop's transports have the interface and not the class.
         pipe = self.pipe = cast(asyncio.Transport, transport)
         peer = pipe.get_extra_info("peername")
-        if not peer:
+        if not peer or not self._is_whom_we_meant(pipe):
+            self.flow = None
             pipe.abort()
             return
         self._known = self._known or self._owner.receiver.knows(peer[0])
@@ -104,6 +116,8 @@ class _Connection(asyncio.Protocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._seen_at = self._owner.loop.time()
         self._watch()
+        if self._connected:
+            self._ping = self._owner.loop.call_later(PING_S, self._show_use)
 
     def data_received(self, data: bytes) -> None:
         if self.flow is None or self.pipe is None:
@@ -122,7 +136,12 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._idle is not None:
             self._idle.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
         if self.flow is not None:
+            if self._tls is not None and isinstance(exc, ssl.SSLError):
+                # With TLS 1.3 a peer that does not like our certificate says so after the handshake (RFC 8446 §4.4.2.4).
+                log_failure(self._tls, self.flow, exc)
             self._owner.unregister(self, self._known)
 
     def write(self, data: bytes) -> None:
@@ -133,6 +152,17 @@ class _Connection(asyncio.Protocol):
             self.pipe.abort()
             return
         self.pipe.write(data)
+
+    def _is_whom_we_meant(self, pipe: asyncio.Transport) -> bool:
+        certificate = pipe.get_extra_info("peercert")
+        if self._tls is None or self._tls.accepts(certificate):
+            return True
+        log_failure(self._tls, self.flow, wrong_name(certificate, self._tls))
+        return False
+
+    def _show_use(self) -> None:
+        self.write(_PING)
+        self._ping = self._owner.loop.call_later(PING_S, self._show_use)
 
     def _watch(self) -> None:
         limit = IDLE_S if self._known or self.kept else STRANGER_IDLE_S
@@ -147,15 +177,23 @@ class _Connection(asyncio.Protocol):
 class SipTransport:
     """All sockets of one SIP server."""
 
-    def __init__(self, receiver: Receiver, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        tls: ssl.SSLContext | None = None,
+        tls_peer: Callable[[Flow], TlsPeer] = lambda flow: TlsPeer(flow.host, flow.host),
+    ) -> None:
+        """`tls`: what we show to those who connect to us; `tls_peer`: what is expected where we connect."""
         self.receiver = receiver
+        self._tls_peer = tls_peer
+        self._tls_contexts = TlsContexts()
         self.loop = asyncio.get_running_loop()
         self._tls = tls
         self._udp: socket.socket | None = None
         self._servers: list[asyncio.Server] = []
         self._ports: dict[str, Address] = {}
         self._connections: dict[int, _Connection] = {}
-        self._by_address: dict[tuple[str, str, int], _Connection] = {}
+        self._by_address: dict[tuple[str, str, int, str], _Connection] = {}
         self._strangers: dict[str, int] = {}
         self._next_number = 0
         self._waiting: dict[Flow, list[tuple[bytes, Flow]]] = {}
@@ -223,11 +261,11 @@ class SipTransport:
             self._send_udp(data, flow)
             return
         connection = self._connections.get(flow.connection) if flow.connection else None
-        connection = connection or self._by_address.get((flow.transport, flow.host, flow.port))
+        connection = connection or self._by_address.get(_far_end(flow))
         target = flow
         if connection is None and flow.alternative is not None:
             target = flow.to(*flow.alternative)
-            connection = self._by_address.get((target.transport, target.host, target.port))
+            connection = self._by_address.get(_far_end(target))
         if connection is not None:
             connection.write(data)
         else:
@@ -335,7 +373,7 @@ class SipTransport:
         self._next_number += 1
         flow = connection.flow or Flow(transport, peer[0], peer[1], self._next_number)
         self._connections[self._next_number] = connection
-        self._by_address[(flow.transport, flow.host, flow.port)] = connection
+        self._by_address[_far_end(flow)] = connection
         return flow
 
     def unregister(self, connection: _Connection, known: bool) -> None:
@@ -344,8 +382,8 @@ class SipTransport:
         assert flow is not None
         for number in [number for number, other in self._connections.items() if other is connection]:
             del self._connections[number]
-        if self._by_address.get((flow.transport, flow.host, flow.port)) is connection:
-            del self._by_address[(flow.transport, flow.host, flow.port)]
+        if self._by_address.get(_far_end(flow)) is connection:
+            del self._by_address[_far_end(flow)]
         if not known and flow.host in self._strangers:
             self._strangers[flow.host] -= 1
             if not self._strangers[flow.host]:
@@ -363,13 +401,21 @@ class SipTransport:
         self._spawn(self._connect(target))
 
     async def _connect(self, target: Flow) -> None:
-        context = ssl.create_default_context() if target.transport == "tls" else None
+        peer = self._tls_peer(target) if target.transport == "tls" else None
+        connection: _Connection | None = None
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 _, connection = await self.loop.create_connection(
-                    lambda: _Connection(self, target.transport, target), target.host, target.port, ssl=context
+                    lambda: _Connection(self, target.transport, target, peer),
+                    target.host,
+                    target.port,
+                    ssl=await self._tls_contexts.of(peer) if peer else None,
+                    server_hostname=peer.domain if peer else None,
                 )
-        except (OSError, TimeoutError, UnicodeError):
+        except (OSError, TimeoutError, UnicodeError, TlsFault) as error:
+            if peer is not None:
+                log_failure(peer, target, error)
+        if connection is None or connection.flow is None:
             self.unsent += 1
             for flow in {flow for _, flow in self._waiting.pop(target, [])}:
                 self._failed(flow)
@@ -387,12 +433,15 @@ class SipTransport:
         task.add_done_callback(self._tasks.discard)
 
 
-def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """TLS 1.2 and later with this certificate chain and key (PEM files). Raises OSError or ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    return context
+def log_failure(peer: TlsPeer, target: Flow | None, error: BaseException) -> None:
+    """One line that names the trunk, what went wrong and the cure."""
+    where = f"{target.host}:{target.port}" if target else peer.domain
+    logger.warning("sip.tls: no connection to trunk %s at %s: %s", peer.name, where, cure(error, peer))
+
+
+def _far_end(flow: Flow) -> tuple[str, str, int, str]:
+    """What flows must have in common to share a connection: the trunk too, for it says who we are there."""
+    return flow.transport, flow.host, flow.port, flow.trunk
 
 
 def _is_address(host: str) -> bool:

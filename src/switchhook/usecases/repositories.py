@@ -7,7 +7,17 @@ from datetime import datetime
 from typing import Protocol
 
 from switchhook.domain.model import CallId, Number
-from switchhook.domain.records import CallLine, CallProgress, CallRecord, Directory, DirectoryUpdate, OutboxEvent
+from switchhook.domain.records import (
+    CallLine,
+    CallProgress,
+    CallRecord,
+    Directory,
+    DirectoryUpdate,
+    KeptRecording,
+    OutboxEvent,
+    RecordingQuery,
+    RecordingRecord,
+)
 
 
 class NumberFinder(Protocol):
@@ -73,3 +83,34 @@ class OutboxStore(Protocol):
 
     async def resend(self, call_id: CallId, now: datetime) -> int:
         """Make a call's parked events pending once more; gives how many."""
+
+
+class RecordingStore(Protocol):
+    """Which recordings there are, how far each is and how long it is kept."""
+
+    async def add(self, record: RecordingRecord) -> None:
+        """Write a recording down; one that is known already is left as it is."""
+
+    async def put(self, record: RecordingRecord, now: datetime) -> bool:
+        """Replace what is known; False when the recording is gone (deleted meanwhile)."""
+
+    async def get(self, call_id: CallId) -> RecordingRecord | None:
+        """The recording of a call, whatever its state."""
+
+    async def page(self, query: RecordingQuery) -> list[KeptRecording]:
+        """Finished recordings of an account, newest first."""
+
+    async def remove(self, account: str, call_id: CallId, now: datetime) -> RecordingRecord | None:
+        """From now on nobody finds it; gives what it was, or None when the account has no such recording (any more)."""
+
+    async def expired(self, now: datetime, limit: int) -> list[RecordingRecord]:
+        """Recordings that are gone and whose files may still lie there, longest first. Not those whose files are being made."""
+
+    async def forget(self, call_ids: Sequence[CallId]) -> None:
+        """Nothing of these recordings is left."""
+
+    async def known(self, call_ids: Collection[CallId]) -> set[CallId]:
+        """Those of the calls that have a recording."""
+
+    async def kept(self, now: datetime) -> tuple[int, int]:
+        """(finished recordings that are kept, their bytes)."""

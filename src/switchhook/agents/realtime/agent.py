@@ -31,9 +31,11 @@ from switchhook.agents.conversation import (
     Uttered,
 )
 from switchhook.agents.realtime import dialect
+from switchhook.agents.realtime.approvals import Approvals
 from switchhook.agents.realtime.consulting import system_text, with_tools
 from switchhook.agents.realtime.dialect import Event
 from switchhook.agents.realtime.farewell import Farewell
+from switchhook.agents.realtime.formats import Formats
 from switchhook.agents.realtime.kept import KeptSound
 from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedger, as_text
 from switchhook.agents.realtime.masking import without_secrets
@@ -43,7 +45,6 @@ from switchhook.agents.realtime.usage import Usage
 from switchhook.domain.model import Encoding, Speaker, ToolCall
 from switchhook.domain.plan import AgentSpec, BuiltinTool
 from switchhook.domain.ports import Clock, Playout
-from switchhook.media.transcode import transcoder
 
 ESTABLISH_S = 5.0
 """From opening the socket to `session.updated` (contract §1.10 E)."""
@@ -79,7 +80,6 @@ class RealtimeAgent:
     def __init__(self, spec: AgentSpec, playout: Playout, encoding: Encoding, clock: Clock, ids: Callable[[], str]) -> None:
         self._spec = spec
         self._playout = playout
-        self._line = encoding
         self._clock = clock
         self._ids = ids
         self._effects: list[AgentEffect] = []
@@ -89,9 +89,8 @@ class RealtimeAgent:
         self._transcript = Transcript(clock.utc())
         self._playing = Playing(playout, encoding)
         self._usage = Usage()
-        self._heard_as, self._spoken_as = dialect.asked_formats(spec.session_update)
+        self._formats = Formats(spec.session_update, encoding, self._playing)
         self._server_answers = dialect.server_creates_responses(spec.session_update)
-        self._to_model: Callable[[bytes], bytes] | None = None
         self._kept = KeptSound(encoding.bytes_per_ms)
         self._forwarding = False
         self._attempts = 0
@@ -110,18 +109,18 @@ class RealtimeAgent:
         self._digits = ""
         self._farewell: Farewell | None = None
         self._request_id = ""
-        self._denied: set[str] = set()
+        self._approvals = Approvals(ids)
         self._garbage = False
         self._waiting = self._paused = False
         self._extra_update: bytes | None = None
-        self._adopt_formats()
 
     # -- packets ---------------------------------------------------------------------------------
 
     def hear(self, payload: bytes, now: float) -> bytes | None:
         """One frame of the caller's sound."""
         if self._forwarding:
-            if self._to_model is not None and not (payload := self._to_model(payload)):
+            to_model = self._formats.to_model
+            if to_model is not None and not (payload := to_model(payload)):
                 return None
             return dialect.APPEND_HEAD + b2a_base64(payload, newline=False) + dialect.APPEND_TAIL
         if self._farewell is None and self._stage is not _Stage.CLOSED:
@@ -218,6 +217,12 @@ class RealtimeAgent:
         self._waiting = False
         self._settle(now)
 
+    def move(self, playout: Playout, now: float) -> None:
+        """Another line is the party's."""
+        self._interrupt(now, cancel=True)
+        self._playout = playout
+        self._playing.move(playout)
+
     def pause(self, now: float) -> None:
         """Nobody listens."""
         if self._stage is not _Stage.CLOSED:
@@ -246,9 +251,7 @@ class RealtimeAgent:
 
     def _turn_to(self, playout: Playout, update: bytes, now: float) -> None:
         """Another party hears us from here on, and the model has other tools."""
-        self._interrupt(now, cancel=True)
-        self._playout = playout
-        self._playing.move(playout)
+        self.move(playout, now)
         self._paused = self._caller_speaks = False
         self._extra_update = update
         if self._stage is _Stage.READY:
@@ -334,7 +337,8 @@ class RealtimeAgent:
         self._stage = _Stage.READY
         self._ready_at = now
         self._deadlines.pop("establish", None)
-        self._check_formats(event)
+        if self._formats.corrected_by(event):
+            self._log("AI Session: the server uses other audio formats than the session asked for")
         if self._was_ready:
             for result in self._ledger.recital():
                 self._send(dialect.text_item(self._ids(), "user", result))
@@ -360,21 +364,10 @@ class RealtimeAgent:
         if self._kept.dropped:
             self._log("AI Session: more than a minute of the caller's sound came before the session; the oldest was dropped")
         for piece in self._kept.pieces():
-            sound = piece if self._to_model is None else self._to_model(piece)
+            sound = piece if self._formats.to_model is None else self._formats.to_model(piece)
             if sound:
                 self._send(dialect.append(sound))
         self._forwarding = self._farewell is None
-
-    def _check_formats(self, event: Event) -> None:
-        heard, spoken = dialect.session_formats(event.get("session"))
-        if (heard or self._heard_as, spoken or self._spoken_as) != (self._heard_as, self._spoken_as):
-            self._log("AI Session: the server uses other audio formats than the session asked for")
-            self._heard_as, self._spoken_as = heard or self._heard_as, spoken or self._spoken_as
-            self._adopt_formats()
-
-    def _adopt_formats(self) -> None:
-        self._to_model = transcoder(self._line, self._heard_as)
-        self._playing.speak_as(self._spoken_as)
 
     def _roll_over(self, now: float) -> None:
         self._log("AI Session: rolling over to a fresh session")
@@ -460,16 +453,12 @@ class RealtimeAgent:
         self._deny_approval(item, now)
 
     def _deny_approval(self, item: Mapping[str, Any], now: float) -> None:
-        """An MCP tool that wants approval is refused: nobody here can give it. The same request shows in several events."""
-        request_id = dialect.text_of(item, "id")
-        if item.get("type") != "mcp_approval_request" or not request_id or request_id in self._denied:
-            return
-        self._denied.add(request_id)
-        name = dialect.text_of(item, "name")
-        self._log(f"AI Session: denied the MCP tool {name}, which asks for an approval that nobody here can give")
-        answer = {"id": self._ids(), "type": "mcp_approval_response", "approval_request_id": request_id, "approve": False}
-        self._say_to_model(dialect.item_create(answer))
-        self._go_on_unless_server_does(now)
+        denial = self._approvals.denial(item)
+        if denial is not None:
+            name = dialect.text_of(item, "name")
+            self._log(f"AI Session: denied the MCP tool {name}, which asks for an approval that nobody here can give")
+            self._say_to_model(denial)
+            self._go_on_unless_server_does(now)
 
     def _on_caller_text(self, event: Event, now: float) -> None:
         self._usage.add_transcription(event.get("usage"))

@@ -12,7 +12,7 @@ SECRET_CHARS = 8
 
 
 def without_secrets(text: str, spec: AgentSpec) -> str:
-    """The text without the words of the agent's headers and the values of its address's query: servers quote the key they refuse."""
+    """The text without the agent's keys: words of its headers, values of its address's query. Servers quote a key they refuse."""
     for secret in _secrets(spec):
         text = text.replace(secret, "***")
     return text

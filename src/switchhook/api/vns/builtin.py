@@ -9,13 +9,17 @@ from switchhook.api.vns.schema import settings_of
 from switchhook.domain.model import CallAttempt, Direction
 from switchhook.domain.plan import BuiltinTool, CallPlan
 
+_RECORDING = {BuiltinTool.RECORDING_PAUSE: "paused", BuiltinTool.RECORDING_RESUME: "recording"}
+
 
 def builtin_output(tool: BuiltinTool, plan: CallPlan, attempt: CallAttempt, now: datetime) -> str:
-    """`now` is UTC. The effect (farewell, transfer) is not made here."""
+    """`now` is UTC. The effect (farewell, transfer, pause) is not made here."""
     if tool is BuiltinTool.END_CONVERSATION:
         return json_text({"status": "ending"})
     if tool is BuiltinTool.UTC_DATETIME:
         return json_text({"utcDateTime": utc_seconds(now)})
+    if tool in _RECORDING:
+        return json_text({"status": _RECORDING[tool] if plan.recording is not None else "not recorded"})
     return json_text(_call_info(plan, attempt))
 
 

@@ -8,9 +8,9 @@ from datetime import datetime, tzinfo
 
 from switchhook.api.vns import profile
 from switchhook.api.vns.forms import json_bytes, shown_number, utc_ticks
-from switchhook.api.vns.transfer import result_word
 from switchhook.api.vns.schema import settings_of, webhook_headers, zone_of
 from switchhook.api.vns.tolerant_json import InvalidJson, parse_object
+from switchhook.api.vns.transfer import result_word
 from switchhook.domain.contract import HttpFailure, HttpOutcome, HttpReply, HttpRequest
 from switchhook.domain.model import Direction, Number, Speaker, ToolCall, TransferRecord, Utterance
 from switchhook.domain.outcome import Ending, Verdict

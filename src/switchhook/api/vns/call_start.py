@@ -141,7 +141,7 @@ def _plan(number: Number, settings: NumberSettings, attempt: CallAttempt, reply:
         record_transfers=settings.record_transfers,
         ring_s=settings.ring_s,
         customer_call_id=customer_call_id,
-        recording=RecordingSpec(told.record_format, told.record_password) if told.record else None,
+        recording=_recording(settings, told),
         journal=JournalSpec(told.log_tool_requests, told.log_tool_replies, told.log_transcription),
         notes=tuple(notes),
         contract_data=ToolTarget(
@@ -153,6 +153,12 @@ def _plan(number: Number, settings: NumberSettings, attempt: CallAttempt, reply:
             null_placeholder=settings.null_placeholder,
         ),
     )
+
+
+def _recording(settings: NumberSettings, told: Instructions) -> RecordingSpec | None:
+    if not told.record:
+        return None
+    return RecordingSpec(told.record_format, told.record_password, settings.pause_recording_on_digits)
 
 
 def _agent(settings: NumberSettings, reply: StartReply) -> AgentSpec:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from switchhook.api.vns.endpoints import BadRequest, Endpoint, failure, success
 from switchhook.usecases.outgoing import CallOrder, NotPlaced, Placed, Unplaced
 
 Place = Callable[[CallOrder], Awaitable[Placed | NotPlaced]]
@@ -16,40 +17,37 @@ Place = Callable[[CallOrder], Awaitable[Placed | NotPlaced]]
 _FIELDS = ("customerCallId", "calledNumber", "callerId", "callerIdName")
 _STATUSES = {Unplaced.BAD_REQUEST: 400, Unplaced.TOO_MANY: 429, Unplaced.UNAVAILABLE: 503}
 _LONGEST = 256
+RETRY_AFTER_S = "5"
 
 
-class BadOrder(ValueError):
-    """The request cannot be read; the message names the field and the cure."""
+def endpoints(place: Place) -> list[Endpoint]:
+    """`place` begins calls."""
 
-
-async def make_call(request: web.Request, account: str, place: Place) -> web.Response:
-    """Begin an outbound call. Answered as soon as the request is judged; CallStart and CallEnd tell the rest."""
-    try:
+    async def make_call(request: web.Request, account: str) -> web.Response:
+        """Answered as soon as the request is judged; CallStart and CallEnd tell the rest."""
         order = read_order(await request.read(), account)
-    except BadOrder as error:
-        return _answer(400, str(error))
-    placed = await place(order)
-    if isinstance(placed, NotPlaced):
-        status = _STATUSES[placed.why]
-        headers = {} if status == 400 else {"Retry-After": "5"}
-        return _answer(status, placed.message, headers)
-    body = {"status": 0, "errorMessage": "Success", "sessionGuid": placed.call_id, "customerCallId": order.customer_call_id}
-    return web.json_response(body)
+        placed = await place(order)
+        if isinstance(placed, NotPlaced):
+            status = _STATUSES[placed.why]
+            return failure(status, placed.message, None if status == 400 else {"Retry-After": RETRY_AFTER_S})
+        return success(sessionGuid=placed.call_id, customerCallId=order.customer_call_id)
+
+    return [Endpoint("POST", "/makecall", make_call)]
 
 
 def read_order(body: bytes, account: str) -> CallOrder:
-    """Read the request. Names in another letter case are taken, numbers may be JSON numbers. Raises BadOrder."""
+    """Read the request. Names in another letter case are taken, numbers may be JSON numbers. Raises BadRequest."""
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
-        raise BadOrder("the body is not JSON; send an object with calledNumber and callerId") from None
+        raise BadRequest("the body is not JSON; send an object with calledNumber and callerId") from None
     if not isinstance(given, Mapping):
-        raise BadOrder("the body is no object; send calledNumber and callerId")
+        raise BadRequest("the body is no object; send calledNumber and callerId")
     fields = {str(name).lower(): value for name, value in given.items()}
     texts = {name: _text(name, fields.get(name.lower())) for name in _FIELDS}
     for name in ("calledNumber", "callerId"):
         if not texts[name]:
-            raise BadOrder(f"{name}: is missing; give a telephone number")
+            raise BadRequest(f"{name}: is missing; give a telephone number")
     return CallOrder(
         account, texts["calledNumber"] or "", texts["callerId"] or "", texts["callerIdName"], texts["customerCallId"]
     )
@@ -59,12 +57,8 @@ def _text(name: str, value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadOrder(f"{name}: must be text")
+        raise BadRequest(f"{name}: must be text")
     text = str(value)
     if len(text) > _LONGEST or not text.isprintable():
-        raise BadOrder(f"{name}: must be at most {_LONGEST} printable characters")
+        raise BadRequest(f"{name}: must be at most {_LONGEST} printable characters")
     return text.strip() or None
-
-
-def _answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.json_response({"status": status, "errorMessage": message}, status=status, headers=headers)

@@ -148,6 +148,9 @@ class NumberSettings(_Strict):
         default="ai", description="write ai (the limit ends with the agent's part) or call (it covers transfers too)"
     )
     record_transfers: bool = Field(default=True, description="write false to stop recording when the caller is put through")
+    pause_recording_on_digits: bool = Field(
+        default=False, description="write true to record silence while the party types digits"
+    )
     null_placeholder: str = Field(
         default=profile.NULL_PLACEHOLDER, description="write the text that stands for a null customerCallId"
     )

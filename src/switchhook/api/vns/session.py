@@ -18,6 +18,10 @@ BUILTIN_TOOLS: Mapping[str, BuiltinTool] = {
     "vns_transfer_call": BuiltinTool.TRANSFER_CALL,
     "vns_get_call_info": BuiltinTool.CALL_INFO,
     "vns_get_utc_datetime": BuiltinTool.UTC_DATETIME,
+    "vns_recording_pause": BuiltinTool.RECORDING_PAUSE,
+    "vns_recording_resume": BuiltinTool.RECORDING_RESUME,
+    "recording_pause": BuiltinTool.RECORDING_PAUSE,
+    "recording_resume": BuiltinTool.RECORDING_RESUME,
 }
 
 

@@ -49,7 +49,7 @@ class SpoolWriter:
         return True
 
     def put(self, job: Job) -> None:
-        """Do this in order with the other jobs, however many wait: it holds no sound, and a recording has three of them at most."""
+        """Do this in order with the other jobs, however many wait: it holds no sound, and a recording has three at most."""
         if self._thread is None:
             self._closing.clear()
             self._thread = threading.Thread(target=self._run, name="recording-writer", daemon=True)
@@ -101,7 +101,7 @@ class SpoolFile:
         self._created = True
 
     def write(self, record: bytes, index: int) -> None:
-        """Write one second whole. Raises OSError when that fails; what was written of it is then zeroed, which reads as silence."""
+        """Write one second whole. Raises OSError when that fails; what was written is then zeroed, which reads as silence."""
         if self._created:
             data = spool.seal(record, index, self._header, self._data_key)
             _write_at(self._fd, data, index * spool.record_size(self._header))

@@ -172,6 +172,11 @@ class Receiver:
         return self._end
 
     @property
+    def ssrc(self) -> int | None:
+        """The source that is listened to; None: none yet."""
+        return None if self._ssrc == _NEVER else self._ssrc
+
+    @property
     def jitter_ms(self) -> float:
         """Interarrival jitter (RFC 3550 §6.4.1)."""
         return self._jitter * 1000 / RATE_HZ

@@ -168,7 +168,7 @@ def test_info_that_is_no_digit(kind: str, body: bytes, status: int) -> None:
 
 @pytest.mark.parametrize(
     ("method", "status"),
-    [("REFER", 603), ("NOTIFY", 481), ("MESSAGE", 405), ("SUBSCRIBE", 405), ("FROBNICATE", 501), ("OPTIONS", 200)],
+    [("REFER", 400), ("NOTIFY", 481), ("MESSAGE", 405), ("SUBSCRIBE", 405), ("FROBNICATE", 501), ("OPTIONS", 200)],
 )
 def test_other_methods_in_the_dialog(method: str, status: int) -> None:
     ua, caller, _ = established()

@@ -33,7 +33,7 @@ def test_options_are_answered_with_what_we_can() -> None:
     assert ok.status == 200
     assert "INVITE" in ok.allow
     assert ok.headers.get("Accept") == "application/sdp"
-    assert ok.supported == ["100rel", "timer"]
+    assert ok.supported == ["100rel", "timer", "replaces", "norefersub"]
     assert ok.to.tag
 
 
@@ -48,7 +48,8 @@ def test_options_are_answered_with_what_we_can() -> None:
         ("SUBSCRIBE", 405),
         ("REGISTER", 405),
         ("PUBLISH", 405),
-        ("REFER", 405),
+        ("REFER", 603),
+        ("NOTIFY", 481),
         ("FROBNICATE", 501),
     ],
 )
@@ -67,7 +68,7 @@ def test_methods_we_do_not_take_outside_a_call(method: str, status: int) -> None
     [
         ([("Max-Forwards", "0")], None, 483),
         ([("Require", "teleport")], None, 420),
-        ([("Replaces", "a;to-tag=b;from-tag=c")], None, 603),
+        ([("Replaces", "a;to-tag=b;from-tag=c")], None, 481),
         ([], b"v=0 nonsense", 400),
         ([], sdp(payloads="18"), 488),
         ([("Content-Encoding", "gzip")], None, 415),

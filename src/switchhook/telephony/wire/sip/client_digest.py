@@ -10,6 +10,7 @@ from switchhook.telephony.wire.sip.message import Request, Response
 
 MAX_TRIES = 2
 """Proofs for one request: the second when the nonce was stale, or for another server on the way."""
+PROOFS = ("Authorization", "Proxy-Authorization")
 _FIELDS = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
 
 
@@ -34,7 +35,7 @@ class ClientDigest:
         if challenge is None:
             return None
         proof = (answered, challenge.realm)
-        if not any(name in request.headers for _, name in _FIELDS.values()):
+        if not any(name in request.headers for name in PROOFS):
             self._tries = 0  # another request than the last
             self._proven.clear()
         if self._tries >= MAX_TRIES or (proof in self._proven and not challenge.stale):

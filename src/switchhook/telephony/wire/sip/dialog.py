@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import TypeAlias
 
 from switchhook.telephony.wire.sip.address import NameAddr
@@ -58,20 +59,34 @@ class Dialog:
 
     @classmethod
     def as_uac(cls, request: Request, response: Response, flow: Flow) -> Dialog:
-        """The dialog that a response to our INVITE makes (RFC 3261 §12.1.2).
+        """The dialog that a response to our INVITE makes (RFC 3261 §12.1.2); `flow` is the way the INVITE went.
 
-        Raises:
-            RemoteProtocolError: 400, no usable Contact.
+        A response without usable Contact, which there should not be, is taken to come from where the INVITE was sent.
         """
-        return cls(
+        dialog = cls(
             call_id=request.call_id,
             local=request.from_,
             remote=response.to,
-            route_set=response.record_route[::-1],
-            remote_target=target_of(response),
+            route_set=[],
+            remote_target=SipUri.parse(request.uri),
             flow=flow,
             local_seq=request.cseq.number,
         )
+        dialog.take_way(response)
+        return dialog
+
+    def take_way(self, response: Response) -> None:
+        """Take target and route set from a response to our INVITE; its 2xx settles both (RFC 3261 §13.2.2.4).
+
+        What cannot be read changes nothing.
+        """
+        try:
+            self.remote_target = self.target_after(response)
+            self.route_set = response.record_route[::-1]
+        except RemoteProtocolError:
+            return
+        # RFC 3261 knows no NAT: a private address that a public one answers with is not where it can be reached.
+        self.behind_nat = _is_private(self.remote_target.host) and not _is_private(self.flow.host)
 
     @property
     def key(self) -> DialogKey:
@@ -125,7 +140,7 @@ class Dialog:
         if transport == self.flow.transport and self.flow.reliable:
             # The connection that the dialog came over is the way back (RFC 5923); its far end is a port nobody listens on.
             return replace(self.flow, alternative=(host, port))
-        return Flow(transport, host, port)
+        return Flow(transport, host, port, trunk=self.flow.trunk)
 
     def _way(self) -> tuple[SipUri, list[NameAddr]]:
         """Request-URI and Route headers: a first proxy without `lr` routes strictly (RFC 3261 §12.2.1.1)."""
@@ -149,6 +164,13 @@ def target_of(message: Request | Response) -> SipUri:
     if not isinstance(contact.uri, SipUri):
         raise RemoteProtocolError(400, "Contact: not a SIP URI")
     return contact.uri
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]").partition("%")[0]).is_private
+    except ValueError:
+        return False
 
 
 def dialog_key(request: Request) -> DialogKey | None:

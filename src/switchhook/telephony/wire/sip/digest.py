@@ -221,7 +221,8 @@ class Account:
 
     username: str
     password: str = field(repr=False)
-    realm: str
+    realm: str = ""
+    """A client's needs none: the challenge names it."""
 
 
 def verify(

@@ -18,6 +18,8 @@ class Flow:
     """The shell's number of the stream connection; 0 when there is none yet."""
     alternative: tuple[str, int] | None = field(default=None, compare=False)
     """Where the peer listens, by the same transport: connect there once the stream connection is gone (RFC 5923 §5)."""
+    trunk: str = ""
+    """By whose rules a TLS connection is made, if one must be: which certificate is shown and which is believed."""
 
     @property
     def reliable(self) -> bool:
@@ -26,7 +28,7 @@ class Flow:
 
     def to(self, host: str, port: int) -> Flow:
         """The same transport to another address, without a connection."""
-        return Flow(self.transport, host, port)
+        return Flow(self.transport, host, port, trunk=self.trunk)
 
 
 @dataclass(frozen=True, slots=True)

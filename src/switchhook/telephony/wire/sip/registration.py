@@ -1,7 +1,7 @@
 """Our registration with a peer, kept alive (RFC 3261 §10.2, RFC 5626 §4, digest by RFC 7616).
 
-A machine: `start`, give it the answers to its REGISTERs, `tick` it, `take` the effects; `stop` takes the binding back. One
-REGISTER is under way at a time; each must be `answered` or `unanswered`.
+A machine: `start`, `tick` and `take`; `stop` takes the binding back. When a `Register` comes, send what `request` gives and tell
+the machine that it was `answered` or `unanswered`; one is under way at a time.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ class Binding:
     """The domain: a URI without user."""
     username: str
     password: str = field(repr=False)
-    contact: SipUri
-    """Where we are reached."""
     instance: str
-    """Names this server for as long as it keeps the same contact: `urn:uuid:…` (RFC 5626 §4.1)."""
+    """Names this server, however often it starts: `urn:uuid:…` (RFC 5626 §4.1)."""
 
     @property
     def address_of_record(self) -> SipUri:
@@ -48,9 +46,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Effect: send this request; its Via is still to be added."""
-
-    request: Request
+    """Effect: send a REGISTER."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +78,7 @@ class Registration:
         # RFC 3261 §10.2: all registrations of a client should use the same Call-ID, with rising CSeq.
         self._call_id = entropy(12).hex()
         self._tag = entropy(8).hex()
+        self._contact: SipUri | None = None
         self._cseq = 0
         self._expires_s = EXPIRES_S
         self._challenge: Challenge | None = None
@@ -188,6 +185,15 @@ class Registration:
     def _send(self) -> None:
         self._waiting = True
         self._taking_back = self._stopping
+        self._effects.append(Register())
+
+    def request(self, contact: SipUri) -> Request:
+        """The REGISTER that is due, without Via; ask again for each further address of the registrar that is tried.
+
+        `contact` is where we are reached, as the registrar's address sees us.
+        """
+        if not self._taking_back or self._contact is None:
+            self._contact = contact
         self._cseq += 1
         binding = self.binding
         aor = NameAddr(binding.address_of_record)
@@ -198,13 +204,13 @@ class Registration:
         headers.add("To", str(aor))
         headers.add("Call-ID", self._call_id)
         headers.add("CSeq", f"{self._cseq} REGISTER")
-        headers.add("Contact", str(NameAddr(binding.contact, "", instance)))
+        headers.add("Contact", str(NameAddr(self._contact, "", instance)))
         # The binding is taken back with zero seconds (RFC 3261 §10.2.2); other bindings of the address stay.
         headers.add("Expires", "0" if self._taking_back else str(self._expires_s))
         headers.add("Supported", "path")
         headers.add("Supported", "outbound")
         self._add_proof(headers, str(binding.registrar))
-        self._effects.append(Register(Request("REGISTER", str(binding.registrar), headers)))
+        return Request("REGISTER", str(binding.registrar), headers)
 
     def _add_proof(self, headers: Headers, uri: str) -> None:
         if self._challenge is None:
@@ -247,6 +253,7 @@ class Registration:
             return
         granted_s = self._granted(response)
         if granted_s < 1:
+            self._valid_until = None
             self._failed("the registrar took the binding back at once", None, now)
             return
         self._failures = 0
@@ -257,9 +264,8 @@ class Registration:
 
     def _granted(self, response: Response) -> float:
         """Seconds: our Contact's `expires`, else the Expires field, else what was asked for (RFC 3261 §10.2.4)."""
-        mine = self.binding.contact
         listed = [(contact, _expires_of(contact)) for contact in response.contacts]
-        ours = [s for contact, s in listed if _same_place(contact, mine) and s is not None]
+        ours = [s for contact, s in listed if _same_place(contact, self._contact) and s is not None]
         # A registrar that sees us behind NAT may list another address in the place of ours.
         found = ours or [s for _, s in listed if s is not None]
         if found:
@@ -310,6 +316,10 @@ def _expires_of(contact: NameAddr) -> int | None:
         return None
 
 
-def _same_place(contact: NameAddr, mine: SipUri) -> bool:
+def _same_place(contact: NameAddr, mine: SipUri | None) -> bool:
     uri = contact.uri
-    return isinstance(uri, SipUri) and (uri.user, uri.host.lower(), uri.port) == (mine.user, mine.host.lower(), mine.port)
+    return (
+        mine is not None
+        and isinstance(uri, SipUri)
+        and (uri.user, uri.host.lower(), uri.port) == (mine.user, mine.host.lower(), mine.port)
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.grammar import format_host_port
 from switchhook.telephony.wire.sip.message import Message, Request, Response
-from switchhook.telephony.wire.sip.session_events import SessionEvent, SessionId
+from switchhook.telephony.wire.sip.session_events import RequestAnswered, SessionEvent, SessionId
 from switchhook.telephony.wire.sip.session_timer import SessionTimerPolicy
 from switchhook.telephony.wire.sip.transaction_layer import TransactionLayer
 
@@ -25,7 +25,7 @@ class SessionCore:
 
     layer: TransactionLayer
     entropy: Callable[[int], bytes]
-    emit: Callable[[SessionEvent], None]
+    emit: Callable[[SessionEvent | RequestAnswered], None]
     advertise: Callable[[Flow], tuple[str, int]]
     forget: Callable[[SessionId], None]
     reschedule: Callable[[SessionId], None]

@@ -8,10 +8,12 @@ from typing import NewType, TypeAlias
 from switchhook.telephony.wire.offer_answer import Negotiated
 from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip.flow import Flow, Send
-from switchhook.telephony.wire.sip.message import Request
+from switchhook.telephony.wire.sip.message import Request, Response
 
 SessionId = NewType("SessionId", int)
 """Names a session of one user agent; never used again."""
+RequestId = NewType("RequestId", int)
+"""Names a request outside of dialogs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,18 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
+class Progressed:
+    """A provisional response to an INVITE of ours, but 100: it rings, or plays something."""
+
+    session: SessionId
+    status: int
+    early_media: Negotiated | None
+    """What its sender and we have agreed on so far; None: no sound comes yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
-    """The 200 is sent."""
+    """The 200 is sent, or has come."""
 
     session: SessionId
 
@@ -101,7 +113,21 @@ class Ended:
     reason: str
     """The reasons of `domain.ports.LegEnded`."""
     detail: str = ""
+    status: int | None = None
+    """The final answer to an INVITE of ours that failed; 408 also for one that nobody answered."""
 
 
-SessionEvent: TypeAlias = Invited | Declined | Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended
-UserAgentEffect: TypeAlias = Send | SessionEvent
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A request of ours outside every dialog has its final answer, or will have none."""
+
+    request: RequestId
+    response: Response | None
+    reason: str = ""
+    """Why there is no response: `timeout` or `transport`."""
+
+
+SessionEvent: TypeAlias = (
+    Invited | Declined | Progressed | Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended
+)
+UserAgentEffect: TypeAlias = Send | SessionEvent | RequestAnswered

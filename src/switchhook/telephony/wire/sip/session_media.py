@@ -21,7 +21,7 @@ class SessionMedia:
         self.proposed = proposed
         """What an answer would agree on, by the INVITE's offer; None when it has none."""
         self.awaiting_answer = False
-        """An offer of ours stands in a 2xx, to be answered in the ACK."""
+        """An offer of ours stands: in a 2xx, to be answered in the ACK, or in our INVITE."""
 
     @classmethod
     def of_invite(cls, request: Request, srtp: SrtpMode = SrtpMode.OFF) -> SessionMedia:
@@ -36,6 +36,31 @@ class SessionMedia:
         # An answer is tried, and thrown away: neither its address nor its keys are ours.
         _, proposed = _answer(offer, LocalMedia("127.0.0.1", 9, srtp=srtp, srtp_keys=fresh_keys(bytes)))
         return cls(offer, proposed)
+
+    @classmethod
+    def of_offer(cls, local: LocalMedia) -> SessionMedia:
+        """One dialog of an INVITE of ours; the dialogs of its forks have all got the same offer."""
+        media = cls(None, None)
+        media._local = local
+        media._make_offer(local)
+        return media
+
+    @property
+    def offer_sent(self) -> bytes:
+        """The SDP of our INVITE."""
+        return self._ours.serialize() if self._ours else b""
+
+    def answered_in(self, response: Response) -> Negotiated | None:
+        """Read the answer in a response to our INVITE; None when it has none, which a provisional response need not.
+
+        Raises:
+            RemoteProtocolError: 400 or 488, it cannot be used.
+        """
+        if response.body_of(SDP) is None:
+            return None
+        agreed = self._accept(response)
+        self.awaiting_answer = False
+        return agreed
 
     @property
     def offered(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Protocol
 from weakref import ref
 
 from switchhook.telephony.wire.offer_answer import Negotiated
+from switchhook.telephony.wire.sip.client_digest import PROOFS
 from switchhook.telephony.wire.sip.dialog import Dialog
 from switchhook.telephony.wire.sip.errors import RemoteProtocolError
 from switchhook.telephony.wire.sip.message import Request, Response
@@ -141,6 +142,8 @@ class SessionRefresh:
         """The ACK of a 2xx is a transaction of its own (RFC 3261 §13.2.2.4)."""
         session = self._session
         ack = session.dialog.request("ACK", exchange.request.cseq.number)
+        for name in PROOFS:
+            ack.headers.add_from(exchange.request.headers, name)
         flow = session.dialog.next_hop()
         layer = session.core.layer
         ack.headers.insert("Via", layer.new_via(flow))

@@ -87,6 +87,11 @@ class SessionTimer:
             headers.append(("Require", "timer"))
         return headers
 
+    def proposal(self) -> list[tuple[str, str]]:
+        """The headers of an INVITE that begins a session; who refreshes is left to the peer (RFC 4028 §7.1)."""
+        interval_s = max(self._policy.interval_s, self._min_se_s)
+        return [("Session-Expires", str(SessionExpires(interval_s))), ("Min-SE", str(self._min_se_s))]
+
     def request_headers(self) -> list[tuple[str, str]]:
         """The headers of our own refresh; the refresher stays who it is."""
         if self._interval_s is None:
@@ -95,7 +100,7 @@ class SessionTimer:
         return [("Session-Expires", str(SessionExpires(self._interval_s, refresher))), ("Min-SE", str(self._min_se_s))]
 
     def accepted(self, response: Response, now: float) -> None:
-        """A 2xx to our refresh (RFC 4028 §7.2). Without Session-Expires the peer wants no timer any more."""
+        """A 2xx to our INVITE or refresh (RFC 4028 §7.2). Without Session-Expires the peer wants no timer any more."""
         agreed = response.session_expires
         if agreed is None:
             self.stop()
@@ -103,7 +108,7 @@ class SessionTimer:
             self._start(max(agreed.interval_s, SMALLEST_MIN_SE_S), agreed.refresher != "uas", now)
 
     def too_small(self, response: Response) -> None:
-        """A 422 to our refresh: ask for the interval it names (RFC 4028 §7.3)."""
+        """A 422 to our INVITE or refresh: ask for the interval it names (RFC 4028 §7.3)."""
         self._min_se_s = max(self._min_se_s, response.min_se or 0)
         if self._interval_s is not None:
             self._interval_s = max(self._interval_s, self._min_se_s)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from weakref import ref
 
+from switchhook.telephony.wire.sip.client_digest import ClientDigest
 from switchhook.telephony.wire.sip.dialog import Dialog
 from switchhook.telephony.wire.sip.message import Request, Response
 from switchhook.telephony.wire.sip.refer import (
@@ -39,6 +40,7 @@ class TransferParty(Protocol):
     core: SessionCore
     number: SessionId
     dialog: Dialog
+    digest: ClientDigest
 
     @property
     def talking(self) -> bool:
@@ -177,12 +179,25 @@ class SessionTransfer:
     def answered(self, exchange: ClientExchange, response: Response, now: float) -> None:
         """A response to a REFER or NOTIFY of ours."""
         status = response.status
-        if status < 200:
+        if status < 200 or self._prove(exchange, response, now):
             return
         if exchange.request.method == "REFER":
             self._refer_answered(exchange.request.cseq.number, status, status < 300)
         elif status == 481:
             self._unsubscribed(exchange.request)
+
+    def _prove(self, exchange: ClientExchange, response: Response, now: float) -> bool:
+        """Send a challenged request again with its proof; False when there is no challenge, or none that we can answer."""
+        session = self._owner()
+        again = session.digest.renewed(exchange.request, response) if session is not None and session.talking else None
+        if session is None or again is None:
+            return False
+        session.dialog.local_seq += 1
+        again.headers.set("CSeq", f"{session.dialog.local_seq} {again.method}")
+        if self._ours is not None and exchange.request.cseq.number == self._ours.cseq:
+            self._ours.cseq = session.dialog.local_seq
+        session.core.layer.request(again, exchange.flow, self, now)
+        return True
 
     def unanswered(self, exchange: ClientExchange, reason: str, now: float) -> None:
         """No answer will come to a REFER or NOTIFY of ours."""

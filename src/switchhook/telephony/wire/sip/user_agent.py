@@ -15,14 +15,26 @@ from switchhook.telephony.wire.offer_answer import LocalMedia
 from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip import session_requests
 from switchhook.telephony.wire.sip.dialog import Dialog, DialogKey, dialog_key
-from switchhook.telephony.wire.sip.dialog_session import Phase
+from switchhook.telephony.wire.sip.dialog_session import DialogSession, Phase
+from switchhook.telephony.wire.sip.digest import Account
 from switchhook.telephony.wire.sip.errors import RemoteProtocolError
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.invite_session import InviteSession
 from switchhook.telephony.wire.sip.message import MalformedMessage, Request, Response, parse_message
+from switchhook.telephony.wire.sip.outgoing_request import OutgoingRequest
+from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite, OutgoingSession
 from switchhook.telephony.wire.sip.replaces import Replaces, replaces_of, replaces_value
 from switchhook.telephony.wire.sip.session_core import ALLOW, SDP, SessionCore, describe, refusal, unknown_extensions
-from switchhook.telephony.wire.sip.session_events import Declined, Invited, Referred, SessionEvent, SessionId, UserAgentEffect
+from switchhook.telephony.wire.sip.session_events import (
+    Declined,
+    Invited,
+    Referred,
+    RequestAnswered,
+    RequestId,
+    SessionEvent,
+    SessionId,
+    UserAgentEffect,
+)
 from switchhook.telephony.wire.sip.session_media import SessionMedia
 from switchhook.telephony.wire.sip.session_timer import IntervalTooSmall, SessionTimer, SessionTimerPolicy
 from switchhook.telephony.wire.sip.timers import TimerValues, Timetable
@@ -105,9 +117,10 @@ class UserAgent:
         self._entropy = entropy
         self._tag_key = entropy(16)
         self.layer = TransactionLayer(options.timers, entropy, advertise, options.limits)
-        self._sessions: dict[SessionId, InviteSession] = {}
+        self._sessions: dict[SessionId, InviteSession | OutgoingSession] = {}
         self._dialogs: dict[DialogKey, InviteSession] = {}
         self._invites: dict[ServerExchange, InviteSession] = {}
+        self._outgoing: dict[tuple[str, str], OutgoingSession] = {}
         self._timetable: Timetable[SessionId] = Timetable()
         self._last_id = 0
         self.may_replace: Callable[[str | None, SessionId], bool] = _nobody
@@ -199,15 +212,15 @@ class UserAgent:
 
     def ring(self, session_id: SessionId, now: float) -> None:
         """Send 180."""
-        self._with(session_id, lambda session: session.ring(now))
+        self._with_offered(session_id, lambda session: session.ring(now))
 
     def answer(self, session_id: SessionId, local: LocalMedia, now: float) -> None:
         """Send 200; `MediaAgreed` tells where sound goes."""
-        self._with(session_id, lambda session: session.answer(local, now))
+        self._with_offered(session_id, lambda session: session.answer(local, now))
 
     def reject(self, session_id: SessionId, status: int, retry_after_s: int | None, now: float) -> None:
         """Refuse an unanswered call."""
-        self._with(session_id, lambda session: session.reject(status, retry_after_s, now))
+        self._with_offered(session_id, lambda session: session.reject(status, retry_after_s, now))
 
     def hang_up(self, session_id: SessionId, now: float) -> None:
         """End the session."""
@@ -223,22 +236,66 @@ class UserAgent:
         Raises:
             GrammarError: no sip, sips or tel URI, or a tel URI with `replaces`.
         """
-        other = None if replaces is None else self._sessions.get(replaces)
-        if replaces is not None and (other is None or not other.talking):
+        talk, other = self._talk(session_id), None if replaces is None else self._talk(replaces)
+        if talk is None or (replaces is not None and (other is None or not other.talking)):
             self._with(session_id, lambda session: self._emit(Referred(session.number, 481, final=True, accepted=False)))
             return
-        value = replaces_value(other.dialog) if other else None
-        self._with(session_id, lambda session: session.transfer.refer(target_uri, value, now))
+        talk.transfer.refer(target_uri, replaces_value(other.dialog) if other else None, now)
+        self._reschedule(session_id)
 
     def refer_result(self, session_id: SessionId, status: int, now: float) -> None:
         """Tell the peer how its `TransferRequested` goes: 1xx, then what came of it. Raises ValueError for no SIP status."""
-        self._with(session_id, lambda session: session.transfer.result(status, now))
+        talk = self._talk(session_id)
+        if talk is not None:
+            talk.transfer.result(status, now)
+            self._reschedule(session_id)
 
-    def _with(self, session_id: SessionId, act: Callable[[InviteSession], object]) -> None:
+    # -- what we begin
+
+    def invite(self, asked: OutgoingInvite, now: float) -> SessionId:
+        """Place a call. `Progressed`, `Answered`, `MediaAgreed` follow, and `Ended` exactly once.
+
+        Raises:
+            GrammarError: the request URI is no SIP URI.
+            ValueError: a header field holds a line break.
+        """
+        self._last_id += 1
+        session = OutgoingSession(self._core, SessionId(self._last_id), asked)
+        session.begin(now)
+        self._sessions[session.number] = self._outgoing[session.key] = session
+        self._reschedule(session.number)
+        return session.number
+
+    def request(self, request: Request, flow: Flow, credentials: Account | None, now: float) -> RequestId:
+        """Send a request outside every dialog; its Via is added. `RequestAnswered` follows; `credentials` answer a challenge."""
+        self._last_id += 1
+        number = RequestId(self._last_id)
+        OutgoingRequest(self._core, number, credentials).send(request, flow, now)
+        return number
+
+    def _with(self, session_id: SessionId, act: Callable[[InviteSession | OutgoingSession], object]) -> None:
         session = self._sessions.get(session_id)
         if session is not None:
             act(session)
             self._reschedule(session_id)
+
+    def _with_offered(self, session_id: SessionId, act: Callable[[InviteSession], object]) -> None:
+        session = self._sessions.get(session_id)
+        if isinstance(session, InviteSession):
+            act(session)
+            self._reschedule(session_id)
+
+    def _talk(self, session_id: SessionId) -> DialogSession | None:
+        """The dialog of a session; None when it is gone, or has none yet."""
+        session = self._sessions.get(session_id)
+        return session.talk if isinstance(session, OutgoingSession) else session
+
+    def _find(self, key: DialogKey | None) -> DialogSession | None:
+        """The dialog of this key."""
+        if key is None:
+            return None
+        outgoing = self._outgoing.get(key[:2])
+        return self._dialogs.get(key) if outgoing is None else outgoing.dialog(key[2])
 
     # -- requests
 
@@ -254,8 +311,7 @@ class UserAgent:
         if request.method == "CANCEL":
             self._cancel(request, flow, now)
             return
-        key = dialog_key(request)
-        session = self._dialogs.get(key) if key else None
+        session = self._find(dialog_key(request))
         if session is not None:
             if self.layer.has_room(flow, in_dialog=True):
                 session_requests.receive(session, self.layer.open_server(request, flow), now)
@@ -264,8 +320,7 @@ class UserAgent:
         self._outside_dialog(request, flow, now)
 
     def _ack(self, request: Request, now: float) -> None:
-        key = dialog_key(request)
-        session = self._dialogs.get(key) if key else None
+        session = self._find(dialog_key(request))
         if session is not None:
             session.acknowledged(request, now)
             self._reschedule(session.number)
@@ -400,7 +455,7 @@ class UserAgent:
     def _new_tag(self) -> str:
         return self._entropy(8).hex()
 
-    def _emit(self, event: SessionEvent) -> None:
+    def _emit(self, event: SessionEvent | RequestAnswered) -> None:
         self._gather()
         self._effects.append(event)
 
@@ -418,6 +473,9 @@ class UserAgent:
         if session is None:
             return
         self._timetable.set(session_id, None)
+        if isinstance(session, OutgoingSession):
+            self._outgoing.pop(session.key, None)
+            return
         self._invites.pop(session.invite, None)
         if self._dialogs.get(session.dialog.key) is session:
             del self._dialogs[session.dialog.key]
