@@ -15,6 +15,7 @@ from switchhook.calls.transfer import (
     HoldCaller,
     Join,
     ReferCaller,
+    ReleaseAgent,
     Step,
     TransferEffect,
     TransferMachine,
@@ -90,6 +91,18 @@ def test_attended_by_refer_takes_the_place_of_the_destinations_leg() -> None:
     assert machine.take() == [TransferOver(DialResult.CONNECTED, put_through=True, referred=True, status=200)]
 
 
+def test_a_carriers_talk_lets_the_agent_go_when_it_is_answered_and_ends_with_its_word() -> None:
+    machine = TransferMachine(TransferOrder("+13035551212", ""), TransferMode.CARRIER)
+    machine.start(0)
+    machine.admitted(PERMIT, 0)
+    machine.quiet(0)
+    machine.take()
+    machine.refer_progress(ReferProgress(200, final=False), 5)
+    assert machine.take() == [ReleaseAgent()]
+    machine.refer_progress(ReferProgress(200, final=True), 500)
+    assert machine.take() == [TransferOver(DialResult.CONNECTED, put_through=True, status=200)]
+
+
 INPUTS: dict[str, Callable[[TransferMachine, float], None]] = {
     "permit": lambda m, now: m.admitted(PERMIT, now),
     "refusal": lambda m, now: m.admitted(DialRefused("rate", "too many"), now),
@@ -103,6 +116,7 @@ INPUTS: dict[str, Callable[[TransferMachine, float], None]] = {
     "drained": lambda m, now: m.callee(PlayoutDrained(), now),
     "accept": lambda m, now: m.accept(now),
     "decline": lambda m, now: m.decline(now),
+    "carrier answered": lambda m, now: m.refer_progress(ReferProgress(200, False), now),
     "refer taken": lambda m, now: m.refer_progress(ReferProgress(202, False), now),
     "refer done": lambda m, now: m.refer_progress(ReferProgress(200, True), now),
     "refer failed": lambda m, now: m.refer_progress(ReferProgress(486, True), now),
@@ -135,8 +149,10 @@ def test_every_order_of_events_ends_the_transfer_once(
     assert isinstance(over, TransferOver)
     dialled = [effect for effect in seen if isinstance(effect, DialCallee)]
     assert len(dialled) <= 1
-    if over.put_through and not over.referred:
+    if over.put_through and not over.referred and mode is not TransferMode.CARRIER:
         assert Join() in seen, "nobody is put through who was not joined"
+    if over.put_through and mode is TransferMode.CARRIER and Join() not in seen:
+        assert over.result is DialResult.CONNECTED
     if over.referred:
         assert any(isinstance(effect, ReferCaller) for effect in seen)
     if dialled and not over.put_through:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from switchhook.domain.model import CallAttempt, Trunk
-from switchhook.domain.ports import DigitPressed, Leg, LegAnswered, LegEnded, LegEvent
+from switchhook.domain.ports import DigitPressed, LegAnswered, LegEnded, LegEvent, OfferedLeg
 from switchhook.media import tones
 from switchhook.telephony.pacer import Pacer
 from switchhook.telephony.rtp_ports import RtpPorts
@@ -39,7 +39,7 @@ class TakenCall:
     """One call as the switchboard saw it."""
 
     attempt: CallAttempt
-    leg: Leg
+    leg: OfferedLeg
     events: list[LegEvent] = field(default_factory=list)
     heard: bytearray = field(default_factory=bytearray)
 
@@ -64,7 +64,7 @@ class AnsweringMachine:
         self.server: SipServer
         self._treat = treat or play_tone
 
-    def on_call(self, attempt: CallAttempt, leg: Leg) -> None:
+    def on_call(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
         """The server's callback."""
         call = TakenCall(attempt, leg)
         self.calls.append(call)

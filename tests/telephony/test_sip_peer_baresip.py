@@ -79,7 +79,7 @@ async def test_we_hang_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "account"),
     [(Srtp.OFF, ";mediaenc=srtp-mand"), (Srtp.REQUIRED, "")],
-    ids=["we-do-not-encrypt", "it-does-not-encrypt"],
+    ids=["we-do-not", "it-does-not"],
 )
 async def test_who_insists_on_srtp_gets_no_plain_call(mode: Srtp, account: str, tmp_path: Path) -> None:
     source = tmp_path / "source.wav"

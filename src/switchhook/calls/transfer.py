@@ -79,8 +79,13 @@ class Join:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseAgent:
+    """The caller talks with the destination elsewhere: the agent is not needed any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReferCaller:
-    """Ask the caller's peer to make the connection; `attended`: in the place of the destination's leg."""
+    """Ask the caller's peer or carrier to make the connection; `attended`: in the place of the destination's leg."""
 
     called: str
     attended: bool
@@ -222,11 +227,16 @@ class TransferMachine:
             return
         self._evidence.accepted = event.accepted
         self._evidence.status = event.status
+        answered = event.accepted and 200 <= event.status < 300
         if not event.final:
+            if answered and self._mode is TransferMode.CARRIER:
+                assert self._permit is not None  # nobody is asked without one
+                self._deadlines["refer"] = now + self._permit.max_seconds + SPARE_S
+                self._effects.append(ReleaseAgent())
             return
         self._deadlines.pop("refer", None)
-        if event.accepted and 200 <= event.status < 300:
-            self._over(DialResult.CONNECTED, put_through=True, referred=True)
+        if answered:
+            self._over(DialResult.CONNECTED, put_through=True, referred=self._mode is TransferMode.REFER)
         elif self.step is Step.HANDING_OVER:
             self._join(now)  # the destination is on the line: we connect the two ourselves
         elif event.accepted:
@@ -250,7 +260,7 @@ class TransferMachine:
             case Step.REFERRING | Step.HANDING_OVER if self._evidence.accepted:
                 # Some peers end the call instead of telling how it went: then nobody here knows.
                 self._drop()
-                self._over(DialResult.REFERRED, put_through=True, referred=True)
+                self._gone_over()
             case _:
                 self._fail(DialResult.CANCELLED, "the caller hung up")
 
@@ -273,7 +283,7 @@ class TransferMachine:
     def _go(self, now: float) -> None:
         if self._permit is None or not self._quiet:
             return
-        if self._mode is TransferMode.REFER and not self.order.attended:
+        if self._mode is not TransferMode.BRIDGE and not self.order.attended:
             self.step = Step.REFERRING
             self._deadlines["refer"] = now + REFER_S
             self._effects += [HoldCaller(WaitingSound.RINGBACK), ReferCaller(self._permit.called, attended=False)]
@@ -329,6 +339,14 @@ class TransferMachine:
             case _:  # the longest time that the policy allows
                 self._effects.append(DropCallee())
                 self._over(DialResult.CONNECTED, put_through=True, detail="max-duration")
+
+    def _gone_over(self) -> None:
+        """The caller's line has ended after its peer or carrier took our order."""
+        if self._mode is TransferMode.CARRIER:
+            answered = self._evidence.status == 200
+            self._over(DialResult.CONNECTED if answered else DialResult.CANCELLED, put_through=answered, detail="caller-hung-up")
+        else:
+            self._over(DialResult.REFERRED, put_through=True, referred=True)
 
     def _join(self, now: float) -> None:
         assert self._permit is not None  # nothing is dialled without one

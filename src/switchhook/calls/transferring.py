@@ -20,6 +20,7 @@ from switchhook.calls.transfer import (
     Join,
     JoinEarly,
     ReferCaller,
+    ReleaseAgent,
     Step,
     TransferEffect,
     TransferMachine,
@@ -184,8 +185,11 @@ class CallTransfer:
                 self._joined_at = self._parts.clock.utc()
                 self._host.put_through()
                 self._join()
+            case ReleaseAgent():
+                self._joined_at = self._parts.clock.utc()
+                self._host.put_through()
             case ReferCaller(called=called, attended=attended):
-                self._host.write_log("Transfer: the line's peer is asked to connect the caller (REFER)")
+                self._host.write_log("Transfer: the line's peer is asked to connect the caller")
                 self._host.leg.refer(called, self._callee if attended else None)
             case DropCallee():
                 self._drop()

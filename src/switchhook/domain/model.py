@@ -85,6 +85,8 @@ class TransferMode(Enum):
     """We dial the destination and stay in the media path."""
     REFER = "refer"
     """The peer is asked to do it (RFC 3515); when it refuses, we bridge."""
+    CARRIER = "carrier"
+    """The line's carrier dials on our order and tells how the talk went (Twilio's `<Dial>`). No trunk is set to this."""
 
 
 @dataclass(frozen=True, slots=True)

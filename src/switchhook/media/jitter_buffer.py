@@ -187,16 +187,20 @@ class JitterBuffer:
         return frame
 
     def _shorten(self, urgent: bool) -> None:
-        """Leave the softest frame out, if it is quiet or the matter urgent; what was before it fades into what follows."""
+        """Leave the softest frame out when it is quiet; when the matter is urgent, fade it into what follows."""
         held, encoding = self._held, self._encoding
         starts = range(0, len(held) - 2 * _FRAME + 1, _FRAME)
         if not starts:
             return
         softest, start = min((g711.level(bytes(held[at : at + _FRAME]), encoding), at) for at in starts)
-        if urgent or softest <= _QUIET_LEVEL:
-            middle, end = start + _FRAME, start + 2 * _FRAME
+        middle, end = start + _FRAME, start + 2 * _FRAME
+        if softest <= _QUIET_LEVEL:
+            del held[start:middle]
+        elif urgent:
             held[start:end] = _faded(bytes(held[start:middle]), bytes(held[middle:end]), encoding)
-            self.dropped_samples += _FRAME
+        else:
+            return
+        self.dropped_samples += _FRAME
 
 
 def _faded(before: bytes, after: bytes, encoding: Encoding) -> bytes:

@@ -439,8 +439,8 @@ class RtpStream:
 
     def _start(self, media: RtpMedia) -> None:
         """Fix the leg's encoding and its time line; what came before is not heard."""
-        self.encoding = media.encoding
-        self.playout.configure(media.encoding)
+        self.encoding = media.spoken or media.encoding
+        self.playout.configure(self.encoding)
         tick = self._pacer.tick()
         self._tick, self._origin_tick = tick - 1, tick
         self._receiver = Receiver(tick * _TICK_S, _HOLD_S)
@@ -497,4 +497,4 @@ class RtpStream:
 
 def _is_two_way(media: RtpMedia) -> bool:
     """Whether the party has to be heard: one that holds us may send music or nothing (RFC 3264 §8.4)."""
-    return media.send and media.receive
+    return media.send and media.receive and not media.early

@@ -15,10 +15,9 @@ from switchhook.driver import Driver
 from switchhook.telephony.sip_targets import SipTargets, Target, TargetNotFound
 from switchhook.telephony.trunk_health import HealthChanged, HealthEffect, Probe, TrunkHealth
 from switchhook.telephony.trunks import TrunkDirectory
-from switchhook.telephony.wire.sip.address import NameAddr
 from switchhook.telephony.wire.sip.flow import Flow
-from switchhook.telephony.wire.sip.headers import Headers
 from switchhook.telephony.wire.sip.message import Request, Response
+from switchhook.telephony.wire.sip.options_request import options_request
 from switchhook.telephony.wire.sip.registration import (
     Binding,
     Register,
@@ -202,9 +201,10 @@ class TrunkWatch:
         failed: Exception = TargetNotFound(trunk.address)
         for target in (await self.locate(trunk))[:MAX_ADDRESSES]:
             flow = Flow(target.transport, target.host, target.port, trunk=trunk.name)
+            options = options_request(SipUri.parse(trunk.address), self._contact(trunk, flow), self._entropy)
             try:
                 async with asyncio.timeout(PROBE_PATIENCE_S):
-                    return (await self._line.request(self._options(trunk, flow), flow)).status
+                    return (await self._line.request(options, flow)).status
             except OSError as error:
                 failed = error
         raise failed
@@ -212,19 +212,6 @@ class TrunkWatch:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """A task that ends with `stop` at the latest."""
         self._spawn(work)
-
-    def _options(self, trunk: Trunk, flow: Flow) -> Request:
-        uri = SipUri.parse(trunk.address)
-        contact = self._contact(trunk, flow)
-        headers = Headers()
-        headers.add("Max-Forwards", "70")
-        headers.add("From", str(NameAddr(SipUri(contact.host, contact.user)).with_tag(self._entropy(8).hex())))
-        headers.add("To", str(NameAddr(SipUri(uri.host, port=uri.port))))
-        headers.add("Call-ID", self._entropy(12).hex())
-        headers.add("CSeq", "1 OPTIONS")
-        headers.add("Contact", str(NameAddr(contact)))
-        headers.add("Accept", "application/sdp")
-        return Request("OPTIONS", str(SipUri(uri.host, port=uri.port, scheme=uri.scheme)), headers)
 
     def _contact(self, trunk: Trunk, flow: Flow) -> SipUri:
         host, port = self._line.contact(flow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from switchhook.domain.errors import RecordingError
 from switchhook.domain.model import CallId, Encoding
@@ -22,7 +25,8 @@ from switchhook.domain.plan import RecordingSpec
 from switchhook.media import g711
 from switchhook.media.recording import encryption, spool
 from switchhook.media.recording.job import make_in_worker
-from switchhook.media.recording.recorder import MOST_WAITING, CallRecorder, SpoolRecorders
+from switchhook.media.recording.recorder import Background, CallRecorder, SpoolRecorders
+from switchhook.media.recording.writer import MOST_WAITING
 
 CALL = CallId("11111111-2222-3333-4444-555555555555")
 
@@ -65,8 +69,17 @@ class Rig:
             return function(*args)
 
         runner: Callable[..., Awaitable[Any]] = run
+        self.opened: list[str] = []
         self.sealed: list[CallId] = []
-        self.recorders = SpoolRecorders(folder / "spool", self.keys, self.clock, runner, self.waiting.append, self.sealed.append)
+        background = Background(runner, self.waiting.append, lambda told: told())
+        self.recorders = SpoolRecorders(
+            folder / "spool",
+            self.keys,
+            self.clock,
+            background,
+            lambda header: self.opened.append(header.call_id),
+            self.sealed.append,
+        )
 
     def open(self, spec: RecordingSpec, encoding: Encoding = Encoding.PCMU) -> CallRecorder:
         recorder = self.recorders.open(CALL, "acme", spec, encoding, self.clock.utc())
@@ -331,6 +344,7 @@ def test_a_job_that_fails_does_not_end_the_other_recordings(rig: Rig, caplog: py
 
 def test_a_recording_whose_end_cannot_be_written_is_salvaged(rig: Rig) -> None:
     recorder = rig.open(RecordingSpec("wav"))
+    rig.recorders.writer.close()
     (rig.folder / "spool" / CALL / "end").mkdir()
     play(rig, recorder, 2.0)
     recorder.stop()
@@ -358,8 +372,177 @@ def test_a_key_that_cannot_be_derived_does_not_leave_the_recording_hanging(
 
 def test_a_key_that_cannot_be_written_does_not_leave_the_recording_hanging(rig: Rig) -> None:
     recorder = rig.recorders.open(CALL, "acme", RecordingSpec("wav", "secret"), Encoding.PCMU, rig.clock.utc())
+    rig.recorders.writer.close()
     (rig.folder / "spool" / CALL / "file-key.draft").mkdir()
     asyncio.run(rig.waiting.pop())
     recorder.stop()
     rig.recorders.writer.close()
     assert rig.sealed == [CALL]
+
+
+def held(rig: Rig) -> threading.Event:
+    """The disk does nothing until the event is set."""
+    reached, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        free.wait(10)
+
+    rig.recorders.writer.put(hold)
+    assert reached.wait(10)
+    return free
+
+
+def test_opening_touches_the_disk_on_the_writing_thread_alone(rig: Rig) -> None:
+    free = held(rig)
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 1.5)
+    assert not (rig.folder / "spool").exists()
+    assert rig.opened == []
+    recorder.stop()
+    free.set()
+    check_sound(rig.make(), 1.5)
+    assert rig.opened == [CALL]
+
+
+def test_a_recording_that_cannot_be_opened_is_told_and_costs_only_itself(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    (rig.folder / "spool").write_text("in the way")
+    told: list[str] = []
+    for spec in (RecordingSpec("wav"), RecordingSpec("wav", "secret")):
+        recorder = rig.recorders.open(CALL, "acme", spec, Encoding.PCMU, rig.clock.utc(), told.append)
+        play(rig, recorder, 2.5)
+        recorder.stop()
+    asyncio.run(rig.waiting.pop())
+    rig.recorders.writer.close()
+    assert told == ["the recording cannot be opened: Not a directory"] * 2
+    assert (rig.opened, rig.sealed) == ([], [])
+    assert "could not be written" not in caplog.text
+
+
+def test_a_full_disk_at_the_opening_leaves_nothing_behind(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def full(path: Any, *more: Any, **named: Any) -> int:
+        if Path(path).name == "audio" and not named:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", full)
+    told: list[str] = []
+    recorder = rig.recorders.open(CALL, "acme", RecordingSpec("wav"), Encoding.PCMU, rig.clock.utc(), told.append)
+    recorder.stop()
+    rig.recorders.writer.close()
+    assert told == ["the recording cannot be opened: No space left on device"]
+    assert not (rig.folder / "spool" / CALL).exists()
+
+
+def test_a_disk_that_is_too_far_behind_takes_no_new_recording_and_tells_what_it_dropped(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = rig.recorders.writer
+    recorder = rig.open(RecordingSpec("wav"))
+    free = held(rig)
+    for _ in range(MOST_WAITING + 1):
+        writer.put_sound(lambda: None)
+    with pytest.raises(RecordingError, match="too far behind"):
+        rig.open(RecordingSpec("wav"))
+    before = writer.dropped
+    play(rig, recorder, 3.0)
+    recorder.stop()
+    free.set()
+    rig.make()
+    assert writer.dropped == before + 3
+    [told] = [record for record in caplog.records if "dropped" in record.getMessage()]
+    assert (vars(told)["call_id"], vars(told)["seconds"]) == (CALL, 3)
+
+
+def place(rig: Rig, recorder: CallRecorder, begin: float, end: float) -> None:
+    """Both sides speak between two times."""
+    sound = tone(440, int(end * 8000))
+    for position in range(int(begin * 8000), int(end * 8000), 160):
+        rig.clock.time = position / 8000
+        recorder.received(sound[position : position + 160], position)
+        recorder.sent(sound[position : position + 160], position)
+
+
+@pytest.mark.parametrize("password", [None, "secret"])
+def test_a_pause_is_silence_of_its_true_length_on_both_sides(rig: Rig, tmp_path: Path, password: str | None) -> None:
+    recorder = rig.open(RecordingSpec("wav", password))
+    place(rig, recorder, 0, 1.5)
+    recorder.pause()
+    recorder.pause()
+    place(rig, recorder, 1.5, 4.25)
+    recorder.resume()
+    recorder.resume()
+    place(rig, recorder, 4.25, 6)
+    recorder.stop()
+    path = rig.make()
+    if password:
+        plain = tmp_path / "plain.wav"
+        plain.write_bytes(encryption.decrypt(path.read_bytes(), password))
+        path = plain
+    sound, rate = soundfile.read(path)
+    assert len(sound) == 6 * rate
+    assert not np.abs(sound[int(1.5 * rate) : int(4.25 * rate)]).max() > 0.001
+    for audible in (sound[: int(1.5 * rate)], sound[int(4.25 * rate) :]):
+        for side in (0, 1):
+            assert abs(frequency(audible[:, side], rate) - 440) < 3
+            assert np.abs(audible[-400:, side]).max() > 0.3
+
+
+def test_nothing_of_a_pause_touches_the_disk(rig: Rig, tmp_path: Path) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    recorder.pause()
+    place(rig, recorder, 0, 5)
+    recorder.stop()
+    rig.recorders.writer.close()
+    audio = (rig.folder / "spool" / CALL / "audio").read_bytes()
+    assert set(audio) <= {0, 0xFF}
+    sound, rate = soundfile.read(rig.make())
+    assert len(sound) == 5 * rate
+    assert not np.abs(sound).max() > 0.001
+
+
+def test_sound_of_a_pause_that_comes_late_stays_silent(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    place(rig, recorder, 0, 1)
+    recorder.pause()
+    recorder.received(b"\xff" * 160, 8000 + 1600)
+    recorder.resume()
+    for position in range(8000, 8000 + 1600, 160):
+        recorder.received(tone(440, 160), position)
+    place(rig, recorder, 1.24, 2)
+    recorder.stop()
+    sound, rate = soundfile.read(rig.make())
+    assert len(sound) == 2 * rate
+    assert not np.abs(sound[rate : int(1.22 * rate)]).max() > 0.001
+    assert np.abs(sound[int(1.24 * rate) :]).max() > 0.3
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(["pause", "resume"]),
+            st.tuples(st.integers(0, 6 * 8000), st.integers(1, 320), st.booleans()),
+        ),
+        max_size=60,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_whatever_comes_in_whatever_order_no_frame_of_a_pause_is_written(script: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rig = Rig(Path(folder))
+        recorder = rig.open(RecordingSpec("wav"))
+        rig.clock.time, paused = 6.0, False
+        for step in script:
+            if isinstance(step, str):
+                paused = step == "pause"
+                recorder.pause() if paused else recorder.resume()
+            else:
+                position, size, received = step
+                frame = (b"\x22" if paused else b"\x11") * size
+                (recorder.received if received else recorder.sent)(frame, position)
+        recorder.stop()
+        rig.recorders.writer.close()
+        assert b"\x22" not in (rig.folder / "spool" / CALL / "audio").read_bytes()
+        assert rig.sealed == [CALL]

@@ -415,7 +415,7 @@ class UserAgent:
 
     def _replaced(self, replaces: Replaces, admission: Admitted) -> SessionId:
         """The session that an INVITE asks to replace (RFC 3891 §3)."""
-        session = next((self._dialogs[key] for key in replaces.dialog_keys() if key in self._dialogs), None)
+        session = next((found for key in replaces.dialog_keys() if (found := self._find(key)) is not None), None)
         if session is None or session.phase is Phase.RINGING:
             # RFC 3891 §3: an early dialog that the peer began is never replaced. One that we began might be; here it is not.
             raise RemoteProtocolError(481, "No Such Call to Replace")
