@@ -108,7 +108,9 @@ class TransferOver:
     detail: str = ""
 
 
-TransferEffect: TypeAlias = Admit | HoldCaller | DialCallee | JoinEarly | Consult | Join | ReferCaller | DropCallee | TransferOver
+TransferEffect: TypeAlias = (
+    Admit | HoldCaller | DialCallee | JoinEarly | Consult | Join | ReleaseAgent | ReferCaller | DropCallee | TransferOver
+)
 
 
 class Step(Enum):
@@ -144,6 +146,7 @@ class TransferMachine:
         self._dialled = False
         self._early = False
         self._agent_gone = False
+        self._released = False
         self._evidence = _Evidence()
         self.step = Step.PREPARING
 
@@ -232,10 +235,11 @@ class TransferMachine:
             if answered and self._mode is TransferMode.CARRIER:
                 assert self._permit is not None  # nobody is asked without one
                 self._deadlines["refer"] = now + self._permit.max_seconds + SPARE_S
+                self._released = True
                 self._effects.append(ReleaseAgent())
             return
         self._deadlines.pop("refer", None)
-        if answered:
+        if answered or self._released:
             self._over(DialResult.CONNECTED, put_through=True, referred=self._mode is TransferMode.REFER)
         elif self.step is Step.HANDING_OVER:
             self._join(now)  # the destination is on the line: we connect the two ourselves
@@ -266,7 +270,9 @@ class TransferMachine:
 
     def stop(self, now: float) -> None:
         """The call ends for another reason."""
-        if self.step is Step.BRIDGED:
+        if self._released:
+            self._over(DialResult.CONNECTED, put_through=True)
+        elif self.step is Step.BRIDGED:
             self._effects.append(DropCallee())
             self._over(DialResult.CONNECTED, put_through=True)
         elif self.step is not Step.OVER:
@@ -334,6 +340,8 @@ class TransferMachine:
                 self._fail(DialResult.DECLINED, "the destination did not take the call in time")
             case "refer" if self.step is Step.HANDING_OVER and self._dialled:
                 self._join(now)
+            case "refer" if self._released:
+                self._over(DialResult.CONNECTED, put_through=True, detail="max-duration")
             case "refer":
                 self._fail(DialResult.NO_ANSWER, "the peer did not say what became of the transfer")
             case _:  # the longest time that the policy allows
@@ -343,8 +351,8 @@ class TransferMachine:
     def _gone_over(self) -> None:
         """The caller's line has ended after its peer or carrier took our order."""
         if self._mode is TransferMode.CARRIER:
-            answered = self._evidence.status == 200
-            self._over(DialResult.CONNECTED if answered else DialResult.CANCELLED, put_through=answered, detail="caller-hung-up")
+            talked = self._released
+            self._over(DialResult.CONNECTED if talked else DialResult.CANCELLED, put_through=talked, detail="caller-hung-up")
         else:
             self._over(DialResult.REFERRED, put_through=True, referred=True)
 

@@ -180,17 +180,11 @@ class CallTransfer:
                 self._join()
             case Consult():
                 self._consult()
-            case Join():
-                self._host.write_log("Transfer: the caller is put through")
-                self._joined_at = self._parts.clock.utc()
-                self._host.put_through()
-                self._join()
-            case ReleaseAgent():
-                self._joined_at = self._parts.clock.utc()
-                self._host.put_through()
-            case ReferCaller(called=called, attended=attended):
+            case Join() | ReleaseAgent():
+                self._put_through(effect)
+            case ReferCaller():
                 self._host.write_log("Transfer: the line's peer is asked to connect the caller")
-                self._host.leg.refer(called, self._callee if attended else None)
+                self._host.leg.refer(effect.called, self._callee if effect.attended else None)
             case DropCallee():
                 self._drop()
             case TransferOver():
@@ -231,6 +225,13 @@ class CallTransfer:
             return
         self._host.write_log("Transfer: the agent talks with the destination")
         seat.consult(callee, _briefing(self._host.attempt), CONSULT_TOOLS)
+
+    def _put_through(self, effect: Join | ReleaseAgent) -> None:
+        self._host.write_log("Transfer: the caller is put through")
+        self._joined_at = self._parts.clock.utc()
+        self._host.put_through()
+        if isinstance(effect, Join):
+            self._join()
 
     def _join(self) -> None:
         self._quiet()
