@@ -16,11 +16,14 @@ import socket
 import struct
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench import numbered
+from pylibsrtp import Error
+
+from bench import numbered, secure
 from bench.cycle import CYCLE_FRAMES, FRAME_S, SETTLE_S, SPEAKS
 
 SO_TIMESTAMPNS, SO_ATTACH_FILTER = 35, 26
@@ -72,6 +75,10 @@ class Caller:
     damaged_sample: bytes = b""
     """The first packet that was damaged."""
     misrouted: int = 0
+    key: bytes = b""
+    """Its SRTP key, when it encrypts."""
+    protect: Callable[[bytes], bytes] | None = None
+    unprotect: Callable[[bytes], bytes] | None = None
 
     def record(self) -> dict[str, Any]:
         """What the evaluation needs."""
@@ -101,7 +108,8 @@ RECORDED = (
 class Load:
     """The loop over every caller; commands come over a pipe from the bench."""
 
-    def __init__(self, pipe: Connection, server: tuple[str, int], called: str) -> None:
+    def __init__(self, pipe: Connection, server: tuple[str, int], called: str, srtp: bool) -> None:
+        self._srtp = srtp
         self._pipe = pipe
         self._server = server
         self._called = called.encode()
@@ -182,7 +190,7 @@ class Load:
             buffer[12:] = numbered.SILENCE
             caller.silent_buffer = True
         try:
-            caller.media.send(buffer)
+            caller.media.send(buffer if caller.protect is None else caller.protect(bytes(buffer)))
         except (BlockingIOError, ConnectionRefusedError):
             return  # shows as a lost piece
 
@@ -194,6 +202,12 @@ class Load:
         if 192 <= data[1] <= 223:
             return  # RTCP (RFC 5761 §4): a neighbour's report, whose port is the one after its sound's
         caller.packets += 1
+        if caller.unprotect is not None:
+            try:
+                data = caller.unprotect(data)
+            except Error:
+                self._note_damage(caller, data)
+                return
         frame = data[12:]
         if len(frame) != numbered.FRAME_BYTES or data[1] & 0x7F != 0:
             self._note_damage(caller, data)
@@ -217,10 +231,11 @@ class Load:
     def _dial(self, number: int, hold_s: float | None, at: float) -> None:
         media = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         media.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        drop_silence(media)
+        if not self._srtp:  # encrypted silence looks like anything else
+            drop_silence(media)
         media.bind(("127.0.0.1", 0))
         media.setblocking(False)
-        caller = Caller(number, hold_s, media, at)
+        caller = Caller(number, hold_s, media, at, key=secure.new_key() if self._srtp else b"")
         self._callers[number] = caller
         self._by_socket[media.fileno()] = caller
         self._epoll.register(media.fileno(), select.EPOLLIN)
@@ -228,11 +243,12 @@ class Load:
 
     def _invite(self, caller: Caller, now: float) -> None:
         port = caller.media.getsockname()[1]
+        profile = b"RTP/SAVP" if caller.key else b"RTP/AVP"
         sdp = (
-            b"v=0\r\no=bench 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d RTP/AVP 0 101\r\n"
+            b"v=0\r\no=bench 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio %d %s 0 101\r\n"
             b"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=sendrecv\r\n"
-        ) % port
-        self._send_request(caller, b"INVITE", 1, b"inv", sdp)
+        ) % (port, profile)
+        self._send_request(caller, b"INVITE", 1, b"inv", sdp + (secure.offer_line(caller.key) if caller.key else b""))
         self._timer(now + T1_S * 2**caller.invites_sent, caller, "invite")
         caller.invites_sent += 1
 
@@ -302,6 +318,8 @@ class Load:
     def _start_media(self, caller: Caller, data: bytes) -> None:
         now = time.monotonic()
         port = AUDIO_PORT.search(data)
+        if caller.key and (ways := secure.ways(caller.key, data)):
+            caller.protect, caller.unprotect = ways
         caller.media.connect((self._server[0], int(port.group(1)) if port else 9))
         caller.answered_at = now
         caller.talking = True
@@ -366,7 +384,7 @@ class Load:
         }
 
 
-def main(pipe: Connection, server: tuple[str, int], called: str, cores: list[int]) -> None:
+def main(pipe: Connection, server: tuple[str, int], called: str, cores: list[int], srtp: bool = False) -> None:
     """The process's entry."""
     os.sched_setaffinity(0, cores)
-    Load(pipe, server, called).run()
+    Load(pipe, server, called, srtp).run()

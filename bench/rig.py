@@ -148,7 +148,7 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(settings: Settings, max_calls: int = 2_000, **options: object) -> Iterator[Rig]:
+def rig(settings: Settings, max_calls: int = 2_000, srtp: bool = False, **options: object) -> Iterator[Rig]:
     """Start the three processes; end them whatever happens. `options` change what the stub backend answers."""
     core, load_cores = settings.cores
     spawn = multiprocessing.get_context("spawn")
@@ -160,8 +160,9 @@ def rig(settings: Settings, max_calls: int = 2_000, **options: object) -> Iterat
         if not model.poll(REPLY_TIMEOUT_S):
             raise RunFailedError("the stub model did not start")
         ports = model.recv()
-        with running(settings.server, ports["http_port"], core, max_calls, settings.log) as server:
-            load_process = spawn.Process(target=callers.main, args=(load_end, server.sip, CALLED, load_cores), daemon=True)
+        with running(settings.server, ports["http_port"], core, max_calls, settings.log, srtp) as server:
+            arguments = (load_end, server.sip, CALLED, load_cores, srtp)
+            load_process = spawn.Process(target=callers.main, args=arguments, daemon=True)
             load_process.start()
             try:
                 made = Rig(server, load, model, core)

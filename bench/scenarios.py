@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bench.bridging import measure
 from bench.cycle import CYCLE_S
 from bench.figures import Figures, percentile
 from bench.rig import Rig, Settings, Span, judged, rig, whole_cycles
@@ -128,6 +129,23 @@ def recording(settings: Settings) -> Outcome:
     return outcome
 
 
+def srtp(settings: Settings) -> Outcome:
+    """The same talk over plain RTP and over SRTP (AES_CM_128_HMAC_SHA1_80), every caller alike."""
+    outcome = Outcome()
+    cost: dict[bool, float] = {}
+    for secure in (False, True):
+        with rig(settings, srtp=secure) as calls:
+            numbers = calls.bring_up(settings.calls, settings.calls / 10)
+            span = calls.measure(whole_cycles(settings), numbers)
+            notes = calls.finish()
+        cost[secure] = _cost(span, settings.calls)["cpu_ms"]
+        figures, doubts = judged(span, notes)
+        outcome.notes += [f"SRTP {'on' if secure else 'off'}: {note}" for note in doubts + _complaints(figures)]
+    outcome.values["srtp_cpu_ms"] = cost[True] - cost[False]
+    outcome.notes.append(f"CPU ms per call-second: {cost[False]:.2f} over RTP, {cost[True]:.2f} over SRTP")
+    return outcome
+
+
 def overload(settings: Settings) -> Outcome:
     """The server is full; ten more dial. They must get 503 with Retry-After, and the others must not notice."""
     count = min(settings.calls, 50)
@@ -154,13 +172,24 @@ def overload(settings: Settings) -> Outcome:
     return Outcome({"overload_failures": failures}, [told, *doubts, *_complaints(figures)])
 
 
+def bridge(settings: Settings) -> Outcome:
+    """N pairs of phones that talk with each other, sound alone: our streams and bridges, whatever `--server` says."""
+    core, load_cores = settings.cores
+    found = measure(settings.calls, core, load_cores)
+    values = {"bridge_cpu_ms": found.cpu_ms, "bridge_lost_frames": float(found.sent - found.heard)}
+    values |= {f"bridge_delay_p{share}_ms": percentile(found.delays_ms, share) for share in (50, 99)}
+    return Outcome(values, [f"{found.heard} of {found.sent} frames heard; the load was {found.late_ms:.2f} ms late at most"])
+
+
 SCENARIOS: dict[str, Callable[[Settings], Outcome]] = {
     "talk": talk,
     "capacity": capacity,
     "dialling": dialling,
     "short": short,
     "recording": recording,
+    "srtp": srtp,
     "overload": overload,
+    "bridge": bridge,
 }
 
 

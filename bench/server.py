@@ -52,13 +52,13 @@ def _is_free(port: int, kind: int) -> bool:
         return True
 
 
-def apply_file(backend_port: int) -> str:
+def apply_file(backend_port: int, srtp: bool) -> str:
     """The declarative set-up: one account, one open trunk, one VNS number whose webhooks are the stub's."""
     hooks = {
         name: {"url": f"http://127.0.0.1:{backend_port}/{path}", "headers": {"Token": "bench"}} for name, path in HOOKS.items()
     }
     trunk: dict[str, object] = {"name": "local", "account": "bench", "address": "sip:127.0.0.1:9", "allow_from": ["127.0.0.0/8"]}
-    trunk |= {"username": None, "password": None, "register": False}
+    trunk |= {"username": None, "password": None, "register": False} | ({"srtp": "required"} if srtp else {})
     number = {"number": CALLED, "account": "bench", "contract": "vns", **hooks, "fallback": {"number": None, "message": None}}
     account = {"name": "bench", "tokens": [{"name": "main", "value": "bench-token"}]}
     return yaml.safe_dump({"accounts": [account], "trunks": [trunk], "numbers": [number]})
@@ -142,13 +142,13 @@ def tail(log: Path, lines: int = 30) -> str:
 
 
 @contextmanager
-def running(kind: str, backend_port: int, core: int, max_calls: int, log: Path) -> Iterator[Server]:
+def running(kind: str, backend_port: int, core: int, max_calls: int, log: Path, srtp: bool = False) -> Iterator[Server]:
     """Start a server of a kind (`switchhook` or `standin`) on one core and stop it at the end."""
     http = free_port(neighbours=2)
     sip = free_port(socket.SOCK_DGRAM)
     with tempfile.TemporaryDirectory(prefix="switchhook-bench-") as folder:
         setup = Path(folder) / "apply.yaml"
-        setup.write_text(apply_file(backend_port))
+        setup.write_text(apply_file(backend_port, srtp))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHHOOK_")}
         environment |= {
             "SWITCHHOOK_HTTP_HOST": "127.0.0.1",

@@ -6,11 +6,12 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from switchhook.api.app import HttpDoor, application
 from switchhook.api.ops import health
 from switchhook.api.ops.logs import set_up_logging
 from switchhook.api.ops.metrics import Metrics, Sample
-from switchhook.api.vns import makecall_routes, recordings_routes
+from switchhook.api.twilio.messages import Credentials, TwilioMessages
+from switchhook.api.vns import makecall_routes, recordings_routes, sms_routes
 from switchhook.api.vns.contract import VnsContract
 from switchhook.api.vns.routes import routes as vns_routes
 from switchhook.api.vns.webhook_test import WebhookName, try_webhook
@@ -36,14 +38,15 @@ from switchhook.calls.parts import AgentMaker, CallParts, ModelLink
 from switchhook.calls.session import current_call
 from switchhook.calls.switchboard import Switchboard
 from switchhook.domain.contract import Contract
+from switchhook.domain.dialling import DialRequest
 from switchhook.domain.errors import ApplyError, RecordingError, SettingError, SwitchhookError
-from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Number
+from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Number, Trunk
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import OfferedLeg, Playout
 from switchhook.domain.records import OutboxCounts
 from switchhook.egress import Egress
-from switchhook.media.hold_sound import WaitingSounds
+from switchhook.media.hold_sound import waiting_sounds
 from switchhook.media.recording.recorder import Background, SpoolRecorders
 from switchhook.media.recording.spool import SpoolHeader
 from switchhook.media.workers import Workers
@@ -53,7 +56,12 @@ from switchhook.store.secrets import SecretBox, server_key
 from switchhook.telephony.pacer import Pacer
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
+from switchhook.telephony.sip_dialer import SipDialer
+from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
 from switchhook.telephony.sip_server import SipConfig, SipServer
+from switchhook.telephony.sip_targets import DnsLookup, SipTargets
+from switchhook.telephony.trunk_check import certificate_problem, trunk_state
+from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.usecases.accounts import TokenVerifier, token_digest
 from switchhook.usecases.apply import Applier
@@ -61,6 +69,7 @@ from switchhook.usecases.callbook import CallBookkeeper
 from switchhook.usecases.directory_watch import DirectoryWatch
 from switchhook.usecases.incoming import Incoming
 from switchhook.usecases.kept_recordings import KeptRecordings
+from switchhook.usecases.messaging import Messages
 from switchhook.usecases.outbox import Delivery
 from switchhook.usecases.outgoing import Outgoing
 from switchhook.usecases.recording_files import RecordingFiles
@@ -146,18 +155,16 @@ class Server:
         self.tokens = TokenVerifier(self.store.directory, self.clock)
         self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.egress, self.clock)
         self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
-        folder = settings.data_dir / "recordings"
-        files, keep = RecordingFiles(folder), timedelta(days=settings.recording_days)
-        self.recordings = RecordingDesk(files, box, self.store.recordings, self.encoders.run, self.clock, keep)
-        self.kept = KeptRecordings(files, self.store.recordings, self.clock)
+        files = RecordingFiles(settings.data_dir / "recordings")
+        self.recordings, self.kept = self._recording_desks(files, box)
         self.recorders = SpoolRecorders(files.spools, box, self.clock, self._background(), self._on_opened, self._on_sealed)
         self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
         self.pacer = Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
-        self.dialer: Any = None
+        self.watch, self.dialer = self._trunk_parts()
         self.dialling: Any = None
-        self.joining = LineJoining(WaitingSounds(), self.clock)
+        self.joining = LineJoining(waiting_sounds(settings.ringback_country, settings.hold_sound), self.clock)
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
         self.sip.on_declined = self.switchboard.declined
         self.sip.on_replacing = self.switchboard.replace
@@ -165,10 +172,9 @@ class Server:
         self.metrics = Metrics(self._samples)
         self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
         self._loop = asyncio.get_running_loop()
-        engine = Engine(Dialogue, GrammarRecognizer(self.workers), self.voice)
-        self.realtime = RealtimeDoor(engine, self._account_of, settings.max_calls)
+        self.realtime = RealtimeDoor(self._engine(), self._account_of, settings.max_calls)
         self.media = MediaListener(settings.http_host, settings.media_listener_port, {"/v1/realtime": self.realtime.accept})
-        self._accounts: Mapping[bytes, str] = {}
+        self._accounts, self._twilio = dict[bytes, str](), dict[str, Credentials]()
         self._tasks: asyncio.TaskGroup | None = None
         self._making: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
@@ -217,6 +223,7 @@ class Server:
         await self.http.start()
         await _listen(self.media.start(), "SWITCHHOOK_MEDIA_PORT")
         await _listen(self.sip.start(), "SWITCHHOOK_SIP_PORT")
+        self.watch.start()
         _settle_memory()
 
     async def _take_directory(self) -> None:
@@ -225,6 +232,9 @@ class Server:
         self.trunks.replace(directory.trunks.values())
         self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}
         self.tokens.forget()
+
+    async def _twilio_of(self, account: str) -> Credentials | None:
+        return self._twilio.get(account)
 
     def _account_of(self, token: str) -> str | None:
         return self._accounts.get(token_digest(token))
@@ -246,9 +256,12 @@ class Server:
 
     async def _drain(self) -> None:
         log.info("draining", extra={"calls": self.switchboard.live})
-        await self.switchboard.drain(self.settings.drain_s)
+        # Registrars are told at once: new calls had better go elsewhere while the old ones are finished.
+        await asyncio.gather(self.watch.stop(), self.switchboard.drain(self.settings.drain_s))
 
     async def _stop(self) -> None:
+        await self.dialer.close()
+        await self.watch.close()
         await self.sip.stop()
         self.switchboard.close()
         if self._taking is not None:
@@ -298,7 +311,12 @@ class Server:
             "sip": self._check_sip,
             "draining": self._check_drain,
         }
-        customer = [*makecall_routes.endpoints(self.outgoing.place), *recordings_routes.endpoints(self.kept, self.clock)]
+        messages = Messages(self.store.directory, self.dialling, TwilioMessages(self.egress, self._twilio_of))
+        customer = [
+            *makecall_routes.endpoints(self.outgoing.place),
+            *recordings_routes.endpoints(self.kept, self.clock),
+            *sms_routes.endpoints(messages),
+        ]
         return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer)]
 
     def _has_line(self, account: str) -> bool:
@@ -306,6 +324,17 @@ class Server:
 
     def _on_call(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
         self.switchboard.offer(attempt, leg)
+
+    def _engine(self) -> Engine:
+        return Engine(Dialogue, GrammarRecognizer(self.workers), self.voice)
+
+    def _trunk_parts(self) -> tuple[TrunkWatch, SipDialer]:
+        node = _node(self.settings.data_dir)
+        watch = TrunkWatch(self.trunks, _sip_targets(self.settings), self.sip, os.urandom, random.random, node)
+        return watch, SipDialer(self.trunks, watch, self.sip, self._new_leg)
+
+    def _new_leg(self, server: CallPlacer, request: DialRequest, watcher: AttemptWatcher) -> OutgoingSipLeg:
+        return OutgoingSipLeg(server, self._stream, request, watcher)
 
     def _stream(self) -> RtpStream:
         return RtpStream(self.ports, self.pacer, self.settings.media_timeout_s)
@@ -337,6 +366,8 @@ class Server:
         dropped = self.recorders.writer.dropped
         yield Sample("switchhook_recording_seconds_dropped", "Seconds of sound that were not recorded", dropped, "counter")
         yield Sample("switchhook_rtp_frames_skipped", "Frames skipped by a late loop", self.pacer.skipped_frames, "counter")
+        for state, trunk, holds in self.watch.figures():
+            yield Sample(f"switchhook_trunk_{state}", f"Trunks that are {state}", holds, labels={"trunk": trunk})
         for name, count in self.sip.figures.items():
             gauge = name in ("transactions", "dialogs", "connections")
             yield Sample(f"switchhook_sip_{name}", f"SIP {name}", count, "gauge" if gauge else "counter")
@@ -364,6 +395,11 @@ class Server:
         task = self._tasks.create_task(_guarded(work))
         self._making.add(task)
         task.add_done_callback(self._making.discard)
+
+    def _recording_desks(self, files: RecordingFiles, box: SecretBox) -> tuple[RecordingDesk, KeptRecordings]:
+        store, keep = self.store.recordings, timedelta(days=self.settings.recording_days)
+        desk = RecordingDesk(files, box, store, self.encoders.run, self.clock, keep)
+        return desk, KeptRecordings(files, store, self.clock)
 
     def _background(self) -> Background:
         return Background(self.workers.run, self._spawn, asyncio.get_running_loop().call_soon_threadsafe)
@@ -402,6 +438,11 @@ def _settle_memory() -> None:
     gc.freeze()
     # Young passes stay short (5,000 objects), and what short calls leave in cycles does not pile up.
     gc.set_threshold(5_000, 50, 100)
+
+
+def _sip_targets(settings: Settings) -> SipTargets:
+    family = socket.AF_INET6 if ":" in settings.sip_host else socket.AF_INET
+    return SipTargets(DnsLookup(family), random.random, time.monotonic)
 
 
 def _sip_config(settings: Settings) -> SipConfig:
@@ -530,6 +571,8 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
         wanted.append(("SIP udp", settings.sip_host, settings.sip_port, socket.SOCK_DGRAM))
     if "tcp" in settings.sip_transports:
         wanted.append(("SIP tcp", settings.sip_host, settings.sip_port, socket.SOCK_STREAM))
+    if "tls" in settings.sip_transports:
+        wanted.append(("SIP tls", settings.sip_host, settings.sip_tls_port, socket.SOCK_STREAM))
     for name, host, port, kind in wanted:
         problem = _port_problem(host, port, kind)
         good = good and problem is None
@@ -543,6 +586,8 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
         problem = await _webhook_problem(settings, number)
         good = good and problem is None
         lines.append(f"number {number.number}: {problem or 'its webhooks can be reached'}")
+    told, reached = await _trunk_lines(settings, directory.trunks.values())
+    lines, good = lines + told, good and reached
     lines.append(
         f"database: in order, {len(directory.tokens)} accounts, {len(directory.trunks)} trunks, {len(directory.numbers)} numbers"
     )
@@ -550,9 +595,25 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
     return lines, good
 
 
+async def _trunk_lines(settings: Settings, trunks: Iterable[Trunk]) -> tuple[list[str], bool]:
+    """Our TLS certificate, and whether each trunk answers."""
+    lines, good = [], True
+    if "tls" in settings.sip_transports:
+        problem = certificate_problem(str(settings.tls_certificate), str(settings.tls_key))
+        lines.append(f"TLS certificate: {problem or 'can be used'}")
+        good = problem is None
+    targets, listed = _sip_targets(settings), list(trunks)
+    states = await asyncio.gather(*(trunk_state(trunk, targets, os.urandom) for trunk in listed))
+    lines += [f"trunk {trunk.name}: {said}" for trunk, (said, _) in zip(listed, states, strict=True)]
+    return lines, good and all(holds for _, holds in states)
+
+
 def _port_problem(host: str, port: int, kind: socket.SocketKind) -> str | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            # As the server's own sockets: connections of a server that has just ended do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:

@@ -57,6 +57,14 @@ class Settings(BaseModel):
     )
     rtp_ports: tuple[int, int] = Field((20000, 29999), description="Range of UDP ports for RTP, `FIRST-LAST`; a call takes two.")
     media_timeout_s: int = Field(30, ge=5, description="Seconds without a packet from the caller after which the call ends.")
+    ringback_country: str = Field(
+        "US", pattern="^[A-Z]{2}$", description="Country (ISO 3166) whose ringback a caller hears while a transfer rings."
+    )
+    hold_sound: Path | None = Field(
+        None,
+        description="What a party on hold hears again and again: a WAV, FLAC, OGG or MP3 file, or raw µ-law ending in `.ulaw`. "
+        "At most ten minutes of it are used. Default: a soft melody.",
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL. Default: the SQLite file `switchhook.db` in the data directory."
     )

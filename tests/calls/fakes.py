@@ -264,6 +264,7 @@ class FakeRecorders:
         self.open_now = 0
         self.opened = 0
         self.paused = False
+        self.lines = 1
         self.on_failed: Callable[[str], None] | None = None
 
     def open(
@@ -285,6 +286,9 @@ class FakeRecorders:
 
     def sent(self, payload: bytes, position: int) -> None:
         pass
+
+    def change_line(self) -> None:
+        self.lines += 1
 
     def pause(self) -> None:
         self.paused = True

@@ -577,7 +577,7 @@ def test_an_attended_transfer_is_briefed_and_accepted() -> None:
     assert [record.result for record in house.book.reports[0].transfers] == ["connected"]
 
 
-@pytest.mark.parametrize("how", ["tool", "digit", "goodbye", "gone", "late"])
+@pytest.mark.parametrize("how", ["tool", "voicemail", "digit", "goodbye", "gone", "late"])
 def test_an_attended_transfer_that_is_not_taken_returns_to_the_caller(how: str) -> None:
     house = House()
 
@@ -589,6 +589,9 @@ def test_an_attended_transfer_that_is_not_taken_returns_to_the_caller(how: str) 
         house.model("response.created", response={"id": "r2"})
         if how == "tool":
             house.model("response.output_item.done", response_id="r2", item=consult_item("cancel_transfer"))
+        elif how == "voicemail":
+            item = consult_item("cancel_transfer") | {"arguments": '{"reason":"voicemail"}'}
+            house.model("response.output_item.done", response_id="r2", item=item)
         elif how == "digit":
             house.callee(DigitPressed("2"))
         elif how == "goodbye":
@@ -599,7 +602,7 @@ def test_an_attended_transfer_that_is_not_taken_returns_to_the_caller(how: str) 
             house.model("response.done", response={"id": "r2", "status": "completed", "output": []})
             await asyncio.sleep(61)
         house.model("response.done", response={"id": "r2", "status": "completed", "output": []})
-        assert outputs(house)["t-attended"]["result"] == ("dropped" if how == "gone" else "declined")
+        assert outputs(house)["t-attended"]["result"] == {"gone": "dropped", "voicemail": "voicemail"}.get(how, "declined")
         assert house.leg.on_audio is not None
         assert house.sent("session.update")[-1]["session"]["tools"] == [], "the two tools are gone again"
         assert house.agents.links[0].is_open

@@ -10,7 +10,7 @@ import pytest
 from switchhook.domain.errors import SettingError
 from switchhook.domain.model import Encoding
 from switchhook.media import g711, tones
-from switchhook.media.hold_sound import Loop, WaitingSounds, melody, read_hold_sound, ringback
+from switchhook.media.hold_sound import Loop, WaitingSounds, melody, read_hold_sound, ringback, waiting_sounds
 
 BOTH = (Encoding.PCMU, Encoding.PCMA)
 
@@ -88,7 +88,7 @@ def write_wav(path: Path, rate_hz: int, channels: int) -> None:
 def test_an_operators_wav_is_heard_at_its_pitch(tmp_path: Path, rate_hz: int, channels: int) -> None:
     path = tmp_path / "music.wav"
     write_wav(path, rate_hz, channels)
-    sound = played(WaitingSounds(hold=read_hold_sound(path)).hold(Encoding.PCMA), 3)
+    sound = played(waiting_sounds("US", path).hold(Encoding.PCMA), 3)
     assert tones.frequency_hz(sound[800:2400], Encoding.PCMA) == pytest.approx(700, abs=3)
     assert tones.frequency_hz(sound[16_800:18_400], Encoding.PCMA) == pytest.approx(700, abs=3)
 

@@ -47,10 +47,10 @@ def test_queued_sound_goes_first_and_is_drained_once() -> None:
     playout.finish("words", 1.01)
     assert playout.next_frame(1.01) == b"\x77" * 160
     assert playout.next_frame(1.03) == b"\x77" * 40 + b"\xff" * 120
-    assert not playout.idle
+    idle_before = playout.idle
     assert playout.next_frame(1.05) == b"\x02" * 160
     assert told == ["talk", "drained"]
-    assert playout.idle
+    assert (idle_before, playout.idle) == (False, True)
     assert playout.heard_ms("words", 1.06) == 25
     assert len(source.asked) == 2
 

@@ -62,6 +62,7 @@ class AnsweringMachine:
         self.directory = TrunkDirectory(trunks)
         self.ports: RtpPorts
         self.server: SipServer
+        self.streams: Callable[[], RtpStream]
         self._treat = treat or play_tone
 
     def on_call(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
@@ -111,10 +112,11 @@ async def answering_machine(
     first = free_port() // 2 * 2
     pacer = Pacer()
     machine.ports = RtpPorts("127.0.0.1", first, first + 2 * rtp_pairs - 1)
+    machine.streams = lambda: RtpStream(machine.ports, pacer, media_timeout_s)
     machine.server = SipServer(
         replace(config or LOOPBACK, port=0),
         machine.directory,
-        lambda: RtpStream(machine.ports, pacer, media_timeout_s),
+        machine.streams,
         machine.on_call,
         WallClock(),
         os.urandom,

@@ -9,14 +9,14 @@ from sqlalchemy.exc import IntegrityError
 
 from switchhook.domain.errors import SecretUnreadable
 from switchhook.domain.model import Number
-from switchhook.domain.records import DirectoryUpdate
+from switchhook.domain.records import AccountSettings, DirectoryUpdate
 from switchhook.store import directory as directory_module
 from switchhook.store.opened import Store
 from tests.store.opening import SqliteFiles, running_store
 from tests.store.samples import CANARY, NUMBER, TRUNK, attempt, begun, ended, event
 
 DIGEST = hashlib.sha256(f"{CANARY}-token".encode()).digest()
-EVERYTHING = DirectoryUpdate(accounts=("acme", "other"), tokens=(("acme", "main", DIGEST),), trunks=(TRUNK,), numbers=(NUMBER,))
+EVERYTHING = DirectoryUpdate(accounts=(AccountSettings("acme"), AccountSettings("other")), tokens=(("acme", "main", DIGEST),), trunks=(TRUNK,), numbers=(NUMBER,))
 
 
 async def test_what_is_written_is_read_back(store: Store) -> None:
@@ -54,7 +54,7 @@ async def test_a_token_can_move_to_another_name_at_once(store: Store) -> None:
 
 async def test_all_changes_are_made_or_none(store: Store) -> None:
     with pytest.raises(IntegrityError):
-        await store.directory.write(DirectoryUpdate(accounts=("acme",), numbers=(replace(NUMBER, account="nobody"),)))
+        await store.directory.write(DirectoryUpdate(accounts=(AccountSettings("acme"),), numbers=(replace(NUMBER, account="nobody"),)))
     assert (await store.directory.read()).tokens == {}
     assert await store.directory.version() == 0
 

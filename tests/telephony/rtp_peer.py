@@ -136,15 +136,25 @@ class Talker:
     ) -> None:
         self._peer, self._port, self._pacer = peer, port, pacer
         self._type = 0 if encoding is Encoding.PCMU else 8
-        self._sound = tones.tone((hz,), 10_000, encoding)
+        sound = tones.tone((hz,), 10_000, encoding)
+        self._length = len(sound)
         self._bytes = frame_ms * 8
+        self._sound = sound + sound[: self._bytes]
         self._at = 0
         self._next = pacer.now
         self.loses: Callable[[], bool] = lambda: False
 
     def __call__(self) -> None:
         while self._next <= self._pacer.now:
-            payload = self._sound[self._at : self._at + self._bytes]
+            at = self._at % self._length
+            payload = self._sound[at : at + self._bytes]
             self._peer.send(self._port, payload, self._type, skip=self.loses())
+            self._at += self._bytes
+            self._next += self._bytes / 8000
+
+    def skip(self) -> None:
+        """Say nothing in this step; the phone's clock goes on."""
+        while self._next <= self._pacer.now:
+            self._peer.timestamp += self._bytes
             self._at += self._bytes
             self._next += self._bytes / 8000

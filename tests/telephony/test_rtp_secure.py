@@ -10,8 +10,9 @@ import pytest
 
 from switchhook.domain.model import Encoding
 from switchhook.media import tones
+from switchhook.telephony.rtp_media import RtpMedia
 from switchhook.telephony.rtp_ports import RtpPorts
-from switchhook.telephony.rtp_stream import RtpMedia, RtpStream
+from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.srtp import SrtpReceiver, SrtpSender
 from switchhook.telephony.wire import rtcp, rtp
 from switchhook.telephony.wire.dtmf import DtmfReceiver

@@ -16,9 +16,10 @@ from switchhook.domain.model import Encoding
 from switchhook.domain.ports import DigitPressed, PlayoutDrained
 from switchhook.media import g711, tones
 from switchhook.telephony.pacer import Pacer
+from switchhook.telephony.rtp_media import RtpMedia
 from switchhook.telephony.rtp_path import RtpPath
 from switchhook.telephony.rtp_ports import RtpPorts
-from switchhook.telephony.rtp_stream import MediaTimeout, RtpEvent, RtpMedia, RtpStream
+from switchhook.telephony.rtp_stream import MediaTimeout, RtpEvent, RtpStream
 from switchhook.telephony.wire import rtcp, rtp
 from switchhook.telephony.wire.dtmf import DIGITS, DtmfReceiver
 from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range, settle
@@ -210,15 +211,17 @@ async def test_a_held_party_is_not_heard_and_does_not_time_out(bench: Bench) -> 
     assert bench.events == []
 
 
-async def test_a_dead_line_is_told_once(bench: Bench) -> None:
+async def test_a_dead_line_is_told_once_for_each_stretch_of_silence(bench: Bench) -> None:
     bench.stream.configure(bench.media())
     await bench.pacer.run(1.0, bench.talker())
     await bench.pacer.run(29.5)
     assert bench.events == []
     await bench.pacer.run(2.0)
     assert bench.events == [MediaTimeout()]
-    await bench.pacer.run(31.0)
+    await bench.pacer.run(28.0)
     assert bench.events == [MediaTimeout()]
+    await bench.pacer.run(4.0)
+    assert bench.events == [MediaTimeout(), MediaTimeout()]
 
 
 async def test_the_wait_for_a_party_begins_when_it_is_taken_off_hold(bench: Bench) -> None:

@@ -7,13 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from switchhook.domain.model import CallAttempt, TransferMode, Trunk
 from switchhook.domain.ports import Leg, LegEnded, OfferedLeg, ReferProgress, TransferAsked
 from switchhook.telephony.sip_transfer import asked_target, leg_event, refer_uri
-from switchhook.telephony.wire.sip.errors import GrammarError
+from switchhook.telephony.wire.sip.errors import GrammarError, RemoteProtocolError
 from switchhook.telephony.wire.sip.flow import Flow
+from switchhook.telephony.wire.sip.headers import Headers
 from switchhook.telephony.wire.sip.message import Request, Response
+from switchhook.telephony.wire.sip.refer import read_refer_to
 from switchhook.telephony.wire.sip.session_events import Referred, SessionId, TransferRequested
 from tests.peers.answering_machine import LOCAL_TRUNK, AnsweringMachine, TakenCall, answering_machine
 from tests.peers.sip_caller import Caller, sdp
@@ -68,6 +72,20 @@ def test_whom_a_peer_wants_called(uri: str, target: str) -> None:
     assert asked_target(uri) == target
 
 
+@given(
+    st.sampled_from(["sip:", "sips:", "tel:", ""]),
+    st.text("+0123456789ab;=@?&%:.-*# /\xe9", max_size=40)
+    | st.text(max_size=30).filter(lambda text: not {"\r", "\n"} & set(text)),
+)
+def test_whatever_target_a_peer_names_is_refused_or_can_be_told(scheme: str, rest: str) -> None:
+    headers = Headers([("Refer-To", f"<{scheme}{rest}>".encode("utf-8", "replace").decode())])
+    try:
+        target = read_refer_to(Request("REFER", "sip:a@b", headers))
+    except RemoteProtocolError:
+        return
+    assert asked_target(target.uri)
+
+
 def test_what_the_call_is_told() -> None:
     assert leg_event(Referred(SESSION, 180, final=False, accepted=True)) == ReferProgress(180, final=False)
     assert leg_event(Referred(SESSION, 603, final=True, accepted=False)) == ReferProgress(603, final=True, accepted=False)
@@ -117,8 +135,12 @@ async def connect(end: Line, caller: Caller) -> None:
 
 
 @asynccontextmanager
-async def talking(trunk: Trunk = LOCAL_TRUNK) -> AsyncIterator[Talking]:
-    async with answering_machine(trunks=[trunk], treat=answer) as machine, line(here(machine)) as one, line(here(machine)) as two:
+async def talking(trunk: Trunk = LOCAL_TRUNK, media_timeout_s: float = 30.0) -> AsyncIterator[Talking]:
+    async with (
+        answering_machine(trunks=[trunk], treat=answer, media_timeout_s=media_timeout_s) as machine,
+        line(here(machine)) as one,
+        line(here(machine)) as two,
+    ):
         caller = one.caller()
         await connect(one, caller)
         yield Talking(machine, one, caller, two)
@@ -147,6 +169,21 @@ async def test_an_attended_transfer_between_two_calls() -> None:
         assert refer.headers.get("Refer-To") == (
             f"<sip:{NUMBER}@127.0.0.1:5070?Replaces=call-2%40phone%3Bto-tag%3Dft2%3Bfrom-tag%3D{other.to_tag}>"
         )
+
+
+async def test_a_peer_may_be_silent_while_it_calls_the_other_party() -> None:
+    async with talking(media_timeout_s=0.5) as case:
+        case.call.leg.refer(NUMBER)
+        refer = await case.first.next()
+        assert isinstance(refer, Request)
+        case.first.send(bytes(refer.reply(202)))
+        await connect(case.second, case.second.caller(call_id="call-2@phone", from_tag="ft2"))
+        await case.machine.until(lambda: [end.reason for end in case.machine.calls[1].endings] == ["media-timeout"])
+        assert case.call.endings == []
+        headers = [("Event", "refer"), ("Subscription-State", "terminated")]
+        case.first.send(case.caller.write("NOTIFY", headers, b"SIP/2.0 486 Busy Here\r\n", "message/sipfrag"))
+        await case.machine.until(lambda: [end.reason for end in case.call.endings] == ["media-timeout"])
+        assert ReferProgress(486, final=True) in case.call.events
 
 
 async def test_a_line_of_another_server_cannot_be_named_to_the_peer() -> None:

@@ -145,6 +145,9 @@ def test_whatever_happens_probes_go_on_and_changes_alternate(steps: list[tuple[S
                 asked += 1
     assert all(first is not second for first, second in zip(changes, changes[1:], strict=False))
     assert changes[:1] in ([], [False])
+    due = health.deadline
+    if due is not None:
+        health.tick(due)
     health.probed(200, "", now)
     assert health.up
     assert health.deadline is not None or not asked

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from switchhook.domain.records import DirectoryUpdate
+from switchhook.domain.records import AccountSettings, DirectoryUpdate
 from switchhook.store.opened import Store
 from tests.store.opening import SqliteFiles, running_store
 from tests.usecases.fakes import NUMBER, Customer, PlainContract, SteppedClock
@@ -23,7 +23,7 @@ async def url(sqlite_files: SqliteFiles, tmp_path: Path) -> str:
     """A database that knows one number."""
     made = await sqlite_files.fresh(tmp_path)
     async with running_store(made) as store:
-        await store.directory.write(DirectoryUpdate(accounts=("acme", "other"), numbers=(NUMBER,)))
+        await store.directory.write(DirectoryUpdate(accounts=(AccountSettings("acme"), AccountSettings("other")), numbers=(NUMBER,)))
     return made
 
 

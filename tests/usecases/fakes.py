@@ -80,6 +80,7 @@ class PlainContract:
 
     name = "plain"
     retry_delays_s: Sequence[float] = (5.0, 30.0, 120.0)
+    tells_of_refused_calls = True
 
     def __init__(self, journal: JournalSpec = EVERYTHING, broken: str = "") -> None:
         self.journal = journal
@@ -108,7 +109,7 @@ class PlainContract:
             return Refusal(480, Ending.CALL_START_FAILED, "call-start-failed")
         return plan(number, self.journal)
 
-    def tool_request(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> HttpRequest | None:
+    def tool_request(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> HttpRequest | None:
         self._check("tool_request")
         return None if call.name == "homeless" else self._request(plan.number, "tool", call.arguments.encode())
 

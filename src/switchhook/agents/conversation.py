@@ -91,10 +91,12 @@ class ModelLoss:
 
 @dataclass(frozen=True, slots=True)
 class ConsultTool:
-    """A tool that the model has only while it talks with the destination of a transfer. It takes no arguments."""
+    """A tool that the model has only while it talks with the destination of a transfer."""
 
     name: str
     description: str
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Optional arguments and the words that each may be."""
 
 
 class Agent(Protocol):
@@ -105,6 +107,9 @@ class Agent(Protocol):
 
     def party_arrived(self, now: float) -> None:
         """The party that was being called has answered."""
+
+    def told(self, text: str, now: float) -> None:
+        """Something that the model should know about the party; it reacts to it when it may speak."""
 
     def move(self, playout: Playout, now: float) -> None:
         """The party is heard through another line from here on, in the same encoding."""

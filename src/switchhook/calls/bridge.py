@@ -28,18 +28,22 @@ class Bridge:
         self._legs = (one, other)
         self._clock = clock
         self._closed = False
+        self.dropped_digits = 0
+        """Those that came faster than they can be played."""
         self.buffers = (_connect(one, other, comfort), _connect(other, one, comfort))
         """What `one` says and what `other` says, on its way."""
 
     def digit(self, pressed_on: Leg, digit: str) -> None:
-        """A key was pressed on one line: the other one hears it, by RFC 4733 or as tones. Dropped when ten seconds wait."""
+        """A key was pressed on one line: the other one hears it, by RFC 4733 or as tones. Dropped when too many wait."""
         if self._closed:
             return
         one, other = self._legs
         try:
             (other if pressed_on is one else one).send_digit(digit)
         except ValueError as refused:
-            log.warning("a digit was not passed on: %s", refused)
+            self.dropped_digits += 1
+            if self.dropped_digits == 1:
+                log.warning("digits are not passed on: %s", refused)
 
     def close(self) -> None:
         """Give both lines back, silent and unheard, from the next frame on; idempotent."""

@@ -291,6 +291,15 @@ class CallMachine:
             self._deadlines.pop("say", None)
             self._perform(self._flow.done(), now)
 
+    def machine_answered(self, message: str | None, reason: str, now: float) -> None:
+        """No person answered our call: say the message, if there is one, and hang up."""
+        if self.stage is not Stage.TALKING or self.answered_at is None or self._transferring:
+            return
+        self._decide(Verdict(Ending.COMPLETED, reason))
+        self._close_agent()
+        self._flow = FlowRun((Say(message),) if message else ())
+        self._perform(self._flow.next(), now)
+
     def stop(self, verdict: Verdict, now: float) -> None:
         """End the call from outside: drain, operator, internal error."""
         if self.stage in (Stage.ENDING, Stage.ENDED):

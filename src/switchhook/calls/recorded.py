@@ -35,22 +35,27 @@ class RecordedLine:
         clock = self._parts.clock
         try:
             self._recorder = self._parts.recorders.open(
-                self._call_id, plan.number.account, plan.recording, leg.encoding, clock.utc()
+                self._call_id, plan.number.account, plan.recording, leg.encoding, clock.utc(), self._failed
             )
         except (SwitchhookError, OSError) as error:
             log.error("recording could not be opened", extra={"error": str(error)})
-            self._write_log("Recording: could not be opened; the call is not recorded")
+            self._failed(str(error))
             return
         self._leg = leg
         self._control = RecordingControl(plan.recording.pause_on_digits)
         self._driver = Driver(self._control, self._perform)
         leg.tap(self._recorder)
 
+    def _failed(self, why: str) -> None:
+        """The disk did not take it; whatever follows is not recorded."""
+        self._write_log(f"Recording: {why}")
+
     def move(self, leg: Leg) -> None:
         """The call goes on over another line."""
         if self._leg is not None and self._recorder is not None:
             self._leg.tap(None)
             self._leg = leg
+            self._recorder.change_line()
             leg.tap(self._recorder)
 
     def digit(self) -> None:

@@ -41,6 +41,8 @@ class AgentSeat:
         self._agent: Agent = maker.agent(spec, leg.playout, leg.encoding)
         self._driver = Driver(self._agent, self._perform, on_fault)
         self._closed = False
+        self.overhear: Callable[[bytes, float], None] | None = None
+        """Hears the party beside the agent; takes effect with the next line the agent listens to."""
 
     def start(self, waiting: bool) -> None:
         """Begin; `waiting`: nobody has answered yet, and nobody is heard."""
@@ -73,6 +75,12 @@ class AgentSeat:
         self.tell(lambda agent, now: agent.move(leg.playout, now))
         self._listen(leg)
 
+    def hear_alone(self) -> None:
+        """Nobody overhears the party any more."""
+        self.overhear = None
+        if not self._closed:
+            self._listen(self._leg)
+
     def tell(self, change: Callable[[Agent, float], None]) -> None:
         """Give the agent one input."""
         if not self._closed:
@@ -100,7 +108,16 @@ class AgentSeat:
             if frame is not None:
                 send(frame)
 
-        leg.listen(on_audio)
+        overhear = self.overhear
+        if overhear is None:
+            leg.listen(on_audio)
+            return
+
+        def on_both(payload: bytes, now: float) -> None:
+            overhear(payload, now)
+            on_audio(payload, now)
+
+        leg.listen(on_both)
 
     def _perform(self, effect: AgentEffect) -> None:
         match effect:

@@ -24,6 +24,15 @@ from switchhook.agents.conversation import (
     RunTool,
     Uttered,
 )
+from switchhook.calls.answering import (
+    Answered,
+    AnswerEffect,
+    AnswerWatch,
+    GiveUp,
+    LeaveMessage,
+    SilenceAgent,
+    TellAgent,
+)
 from switchhook.calls.machine import (
     AgentMayBegin,
     AnswerLeg,
@@ -47,9 +56,9 @@ from switchhook.calls.moving import LineMove, let_go, take_over
 from switchhook.calls.parts import CallParts
 from switchhook.calls.recorded import RecordedLine
 from switchhook.calls.seat import AgentSeat
-from switchhook.calls.transferring import CANCEL, COMPLETE, CallTransfer
+from switchhook.calls.transferring import CANCEL, COMPLETE, VOICEMAIL, CallTransfer
 from switchhook.domain.dialling import DialPermit, DialPurpose, DialRequest
-from switchhook.domain.model import CallAttempt, CallId, ToolCall, TransferRecord
+from switchhook.domain.model import CallAttempt, CallId, Speaker, ToolCall, TransferRecord, Utterance
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import AgentSpec, BuiltinTool, CallPlan, JournalSpec, TransferOrder
 from switchhook.domain.ports import (
@@ -65,6 +74,7 @@ from switchhook.domain.ports import (
 )
 from switchhook.domain.report import CallReport
 from switchhook.driver import Driver
+from switchhook.media.answer_detection import Answerer
 
 log = logging.getLogger(__name__)
 current_call: ContextVar[str] = ContextVar("current_call", default="")
@@ -96,6 +106,9 @@ class CallSession:
         self._permits: list[tuple[DialPermit, datetime]] = []
         self._recorded = RecordedLine(parts, attempt.call_id, self.write_log)
         self._journal: CallJournal | None = None
+        self._watch: AnswerWatch | None = None
+        self._watch_driver: Driver | None = None
+        self._answered_by: Answerer | None = None
         self._speaking = False
         self._stop_with: Verdict | None = None
         self._connected_at: datetime | None = None
@@ -186,8 +199,8 @@ class CallSession:
                 self.spawn(self._route())
             case OpenAgent(spec=spec, waiting=waiting):
                 self._open_agent(spec, waiting)
-            case AgentMayBegin() if self._seat is not None:
-                self._seat.party_arrived()
+            case AgentMayBegin():
+                self._party_arrived()
             case StopAgent():
                 self._stop_agent()
             case Speak(text=text):
@@ -278,12 +291,53 @@ class CallSession:
         self._seat = AgentSeat(spec, self.leg, parts.agents, parts.clock, self._perform_for_agent, self.fault)
         self._seat.start(waiting)
 
+    def _party_arrived(self) -> None:
+        plan, seat = self._machine.plan, self._seat
+        if seat is None or plan is None:
+            return
+        if plan.answer_detection is not None:
+            now = self._parts.clock.now()
+            self._watch = AnswerWatch(plan.answer_detection, self.leg.encoding, now)
+            self._watch_driver = Driver(self._watch, self._perform_for_watch, self.fault)
+            seat.overhear = self._overhear
+        seat.party_arrived()
+
+    def _overhear(self, payload: bytes, now: float) -> None:
+        watch, driver = self._watch, self._watch_driver
+        if watch is not None and driver is not None:
+            watch.hear(payload, now)
+            driver.drain()
+            if watch.done and self._seat is not None:
+                self._seat.hear_alone()
+
+    def _perform_for_watch(self, effect: AnswerEffect) -> None:
+        match effect:
+            case Answered(answerer=answerer, evidence=evidence):
+                self._answered_by = answerer
+                self.write_log(f"Answer: {answerer.value} ({evidence})")
+            case SilenceAgent():
+                self._tell_agent(lambda agent, now: agent.pause(now))
+            case TellAgent(text=text):
+                self._tell_agent(lambda agent, now: agent.told(text, now))
+            case LeaveMessage(text=text):
+                self._feed(lambda now: self._machine.machine_answered(text, "message-left", now))
+            case GiveUp():
+                reason = self._answered_by.value if self._answered_by is not None else "machine"
+                self._feed(lambda now: self._machine.machine_answered(None, reason, now))
+
+    def _uttered(self, utterance: Utterance) -> None:
+        if self._journal is not None:
+            self._journal.utterance(utterance)
+        watch, driver = self._watch, self._watch_driver
+        if watch is not None and driver is not None and utterance.speaker is Speaker.CALLER:
+            driver.feed(lambda now: watch.words(utterance.text, now))
+
     def _perform_for_agent(self, effect: AgentEffect) -> None:
         match effect:
             case RunTool(call=call):
                 self._run_tool(call)
-            case Uttered(utterance=utterance) if self._journal is not None:
-                self._journal.utterance(utterance)
+            case Uttered(utterance=utterance):
+                self._uttered(utterance)
             case Logged(text=text):
                 self.write_log(text)
             case ConversationOver():
@@ -368,7 +422,7 @@ class CallSession:
             return False
         take = call.name == COMPLETE
         self._return_tool(call, '{"status":"connecting"}' if take else '{"status":"cancelled"}')
-        transfer.decided(take)
+        transfer.decided(take, voicemail=VOICEMAIL in call.arguments)
         return True
 
     def put_through(self) -> None:
@@ -465,8 +519,7 @@ class CallSession:
             steps.insert(0, self._transfer.close)
         if self._line is not None:
             steps.append(self._line.close)
-        if self._driver is not None:
-            steps.append(self._driver.close)
+        steps += [driver.close for driver in (self._driver, self._watch_driver) if driver is not None]
         if self._moving is not None:
             steps.insert(0, self._moving.close)
         steps.append(self._return_permits)
@@ -478,7 +531,7 @@ class CallSession:
         # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
         if self._line is not None:
             self._line.subscribe(_ignore)
-        self._driver = self._tasks = self._transfer = self._moving = None
+        self._driver = self._tasks = self._transfer = self._moving = self._watch_driver = None
 
     def _return_permits(self) -> None:
         now = self._parts.clock.utc()
@@ -509,6 +562,7 @@ class CallSession:
             transfers=tuple(self._transfers),
             referred_out=any(record.referred for record in self._transfers),
             end_webhook_owed=plan is not None or (refusal is not None and refusal.end_webhook_owed),
+            answered_by=self._answered_by.value if self._answered_by is not None else None,
             usage=self._usage,
             figures=dict(self._line.figures) if self._line is not None else {},
         )

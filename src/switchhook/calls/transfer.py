@@ -219,9 +219,11 @@ class TransferMachine:
         else:
             self._join(now)
 
-    def decline(self, now: float) -> None:
-        """The destination, or the agent, does not want the caller put through."""
-        if self.step is Step.CONSULTING:
+    def decline(self, now: float, voicemail: bool = False) -> None:
+        """The destination, or the agent, does not want the caller put through; `voicemail`: no person is there."""
+        if self.step is Step.CONSULTING and voicemail:
+            self._fail(DialResult.VOICEMAIL, "a voicemail answered")
+        elif self.step is Step.CONSULTING:
             self._fail(DialResult.DECLINED, "the destination did not take the call")
 
     def refer_progress(self, event: ReferProgress, now: float) -> None:

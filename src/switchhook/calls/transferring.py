@@ -35,9 +35,14 @@ from switchhook.driver import Driver
 
 COMPLETE = "complete_transfer"
 CANCEL = "cancel_transfer"
+VOICEMAIL = "voicemail"
 CONSULT_TOOLS = (
     ConsultTool(COMPLETE, "Put the caller through to the person you are talking with, because that person takes the call."),
-    ConsultTool(CANCEL, "Do not put the caller through: the person you are talking with cannot or will not take the call."),
+    ConsultTool(
+        CANCEL,
+        "Do not put the caller through: the person you are talking with cannot or will not take the call, or it is a voicemail.",
+        {"reason": ("declined", VOICEMAIL)},
+    ),
 )
 
 
@@ -122,9 +127,10 @@ class CallTransfer:
         """The agent failed."""
         self._driver.feed(self._machine.agent_gone)
 
-    def decided(self, take: bool) -> None:
+    def decided(self, take: bool, voicemail: bool = False) -> None:
         """What the agent says of the destination's wish."""
-        self._driver.feed(self._machine.accept if take else self._machine.decline)
+        machine = self._machine
+        self._driver.feed(machine.accept if take else lambda now: machine.decline(now, voicemail))
 
     def stop(self) -> None:
         """The call ends."""

@@ -13,6 +13,17 @@ from switchhook.domain.report import CallReport
 
 
 @dataclass(frozen=True, slots=True)
+class BodySignature:
+    """The header that proves a body to be ours: lower-case hex of HMAC-SHA256 under the account's webhook secret.
+
+    The secret is no part of a request: it is looked up when the request leaves (`usecases.signing`).
+    """
+
+    account: str
+    header: str
+
+
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """A request on its way out."""
 
@@ -25,6 +36,8 @@ class HttpRequest:
     """A longer body is cut there and the reply marked `truncated`."""
     retry_unsent: bool = False
     """Try once more when the connection failed before any byte was sent."""
+    sign: BodySignature | None = None
+    """Sign on the way out, each time that it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,8 @@ class Contract(Protocol):
     name: str
     retry_delays_s: Sequence[float]
     """The contract's ladder after a failed end webhook, before the hourly tries."""
+    tells_of_refused_calls: bool
+    """Whether the end webhook is owed for a call that its start webhook did not let in."""
 
     def read_number_settings(self, settings: JsonObject) -> JsonObject:
         """Validate the contract's keys of a number in an apply file, normalised. Raises ApplyError naming the field."""
@@ -85,11 +100,11 @@ class Contract(Protocol):
     def read_start_outcome(self, number: Number, attempt: CallAttempt, outcome: HttpOutcome) -> CallPlan | Refusal:
         """Translate the reply, or the lack of one, into a plan (a fallback flow counts) or a refusal."""
 
-    def tool_request(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> HttpRequest | None:
-        """The webhook that runs the customer's tool; None when the customer named no tool URL."""
+    def tool_request(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> HttpRequest | None:
+        """The webhook that runs the customer's tool; None when nothing can be sent (no tool URL, say). `now` is UTC."""
 
     def tool_output(self, outcome: HttpOutcome | None) -> str:
-        """The text for the model: of a reply, of a failure, or (None) of a missing tool URL."""
+        """The text for the model: of a reply, of a failure, or (None) of a tool that nothing could be sent to."""
 
     def builtin_output(self, tool: BuiltinTool, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> str:
         """The text for the model from a tool that the gateway runs itself; `now` is UTC."""

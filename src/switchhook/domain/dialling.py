@@ -121,7 +121,7 @@ class DiallingRules:
     allow_prefixes: tuple[str, ...] = ()
     """Set: only these prefixes within the countries."""
     allow_premium: bool = False
-    """Premium, shared-cost and satellite ranges."""
+    """Premium, shared-cost, personal and satellite ranges, and ranges that the numbering plan does not know."""
     calls_per_second: float = 5.0
     concurrent: int = 100
     max_seconds: float = 3600.0
@@ -142,7 +142,8 @@ class DialRefused:
     """The policy does not allow the call."""
 
     rule: str
-    """Name of the rule: `country`, `premium`, `deny-prefix`, `rate`, `concurrency`, `spend`, `do-not-call`, `hours`, `number`."""
+    """Name of the rule: `number`, `do-not-call`, `deny-prefix`, `country`, `allow-prefix`, `premium`, `hours`, `rate`,
+    `concurrency`, `spend`; `unavailable` when the policy could not judge."""
     message: str
     """For people: what was refused and which key changes it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import Enum
 from typing import TypeAlias
 
@@ -41,6 +42,11 @@ class AgentSpec:
     """The session asks for transcription of the caller's audio."""
     roll_over_after_ms: int | None = 55 * 60_000
     """Open a new model session with the text so far after this long; None: never."""
+    idle_hang_up_ms: int | None = None
+    """End the conversation when neither side spoke and no tool ran for so long; None: never."""
+    closing_note_after_ms: int | None = None
+    """After so long the model is told `closing_note`, so that it can come to an end; None: never."""
+    closing_note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ class Converse:
 
     agent: AgentSpec
     on_failure: tuple[Action, ...] = ()
+    greeting_url: str | None = field(default=None, repr=False)
+    """Sound that is fetched and played while the model connects; when that fails, the agent is asked to speak first."""
 
 
 Action: TypeAlias = Answer | Say | RouteTo | HangUp | Converse
@@ -121,6 +129,32 @@ class TransferOrder:
     """Longest talk between agent and destination before it is put through or given up."""
 
 
+class OnMachine(Enum):
+    """What an outbound call does about a voicemail."""
+
+    HANG_UP = "hang_up"
+    LEAVE_MESSAGE = "leave_message"
+    """A text is spoken after the beep, then the call ends."""
+    TELL_AGENT = "tell_agent"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDetection:
+    """Whether an outbound call finds out who answered, and what it does about a machine."""
+
+    on_machine: OnMachine
+    message: str | None = None
+    """For LEAVE_MESSAGE."""
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierCredentials:
+    """What a customer's start webhook gave to steer this one call at its carrier with; in memory only."""
+
+    account_sid: str = field(repr=False)
+    auth_token: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class CallPlan:
     """A routed call: the flow to run and the promises that surround it."""
@@ -135,6 +169,8 @@ class CallPlan:
     """False: the recording stops when the caller is put through."""
     ring_s: float = 45.0
     """How long an outbound call rings before it is given up."""
+    answer_detection: AnswerDetection | None = None
+    """Of an outbound call; None: whoever answers is taken for a person."""
     customer_call_id: str | None = None
     recording: RecordingSpec | None = None
     journal: JournalSpec = field(default_factory=JournalSpec)
@@ -146,6 +182,13 @@ class CallPlan:
     """Lines for the call's log: what of the start webhook's reply was ignored, coerced or left out; no secret."""
     contract_data: object = field(default=None, repr=False)
     """What the contract's folder wants back with each tool call; lives in memory only (it may hold secrets)."""
+    end_webhook_owed: bool = True
+    """False: the contract tells its customer nothing of how this call ends."""
+    carrier: str | None = None
+    """Whose minutes the call is priced by, a name of the price table; None: those of its kind of line."""
+    carrier_usd_per_minute: Decimal | None = None
+    """Priced by this instead."""
+    carrier_credentials: CarrierCredentials | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,10 @@ class Dialer(Protocol):
     """Places calls over an account's lines."""
 
     def dial(self, request: DialRequest) -> Leg:
-        """Begin at once. `LegProgress`, `LegAnswered` and `LegEnded` follow, the last exactly once, also when nothing could be dialled."""
+        """Begin at once. `LegProgress`, `LegAnswered` and `LegEnded` follow.
+
+        The last comes exactly once, also when nothing could be dialled.
+        """
 
 
 class DiallingGate(Protocol):
@@ -270,6 +273,9 @@ class Recorder(FrameTap, Protocol):
 
     def resume(self) -> None:
         """Record again. Sound of the pause that comes late stays silent. Idempotent."""
+
+    def change_line(self) -> None:
+        """What follows comes from another line, whose positions count from its own answer; it goes on at the present time."""
 
     def stop(self) -> None:
         """Seal the spool; the file is made afterwards by a worker."""

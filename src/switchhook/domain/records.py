@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
+from switchhook.domain.dialling import DiallingRules
 from switchhook.domain.model import CallAttempt, CallId, Number, Speaker, TransferRecord, Trunk, Utterance
 from switchhook.domain.outcome import Ending, Outcome
 from switchhook.domain.plan import JournalSpec
@@ -37,6 +38,8 @@ class CallRecord:
     transfers: tuple[TransferRecord, ...] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, str] = field(default_factory=dict)
+    """US dollars as exact text by part, with their `total`; what is unknown is left out."""
 
 
 class LineKind(Enum):
@@ -190,21 +193,54 @@ class RecordingQuery:
     """(created_at, call id) of the last one of the page before."""
 
 
+TWILIO_URL = "https://api.twilio.com"
+
+
+@dataclass(frozen=True, slots=True)
+class TwilioCredentials:
+    """What proves an account to Twilio, or to a service with the same HTTP API."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    rest_base_url: str = TWILIO_URL
+
+
+@dataclass(frozen=True, slots=True)
+class VeevoCredentials:
+    """What an account shares with its Veevo backend."""
+
+    webhook_secret: str = field(repr=False)
+    """Signs what we post (`X-Veevo-Signature`)."""
+    management_key: str | None = field(default=None, repr=False)
+    """The bearer of the management API."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSettings:
+    """A tenant and what holds for all its numbers."""
+
+    name: str
+    dialling: DiallingRules = field(default_factory=DiallingRules)
+    twilio: TwilioCredentials | None = None
+    veevo: VeevoCredentials | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What is configured: tenants with their API tokens (name → SHA-256), trunks and numbers."""
+    """What is configured: tenants with their settings and API tokens (name → SHA-256), trunks and numbers."""
 
     tokens: Mapping[str, Mapping[str, bytes]]
     """Account → token name → digest; an account without tokens is a key too."""
     trunks: Mapping[str, Trunk]
     numbers: Mapping[str, Number]
+    accounts: Mapping[str, AccountSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class DirectoryUpdate:
     """Additions, replacements and removals, made all or none."""
 
-    accounts: tuple[str, ...] = ()
+    accounts: tuple[AccountSettings, ...] = ()
     tokens: tuple[tuple[str, str, bytes], ...] = ()
     """(account, token name, SHA-256 of the value)."""
     trunks: tuple[Trunk, ...] = ()

@@ -27,7 +27,7 @@ _RINGBACKS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 _MELODY_HZ = (525, 660, 785, 880, 785, 660, 590, 660, 525, 440, 525, 590, 660, 525, 440, 0)
 """A pentatonic of C, rounded to 5 Hz; 0 rests."""
 _NOTE_MS = 600
-_MELODY_PEAK = 0.08
+_MELODY_PEAK = 0.06
 _FADING_S = 0.3
 _STEP_SAMPLES = 40
 
@@ -66,6 +66,11 @@ class WaitingSounds:
     def hold(self, encoding: Encoding) -> Loop:
         """What is heard by a party that was asked to wait."""
         return Loop(self._hold[encoding])
+
+
+def waiting_sounds(country: str, hold_file: Path | None) -> WaitingSounds:
+    """Return the sounds that the settings ask for. Raises SettingError for a file that cannot be used."""
+    return WaitingSounds(country, read_hold_sound(hold_file) if hold_file else None)
 
 
 def ringback(country: str) -> bytes:
@@ -126,7 +131,8 @@ def _decoded(path: Path) -> bytes:
 def _note(hz: int) -> bytes:
     if not hz:
         return tones.silence(_NOTE_MS, Encoding.PCMU)
-    linear = tones.linear_tone((hz, 2 * hz), _NOTE_MS, _MELODY_PEAK)
+    bell = tones.linear_tone((hz,), _NOTE_MS, _MELODY_PEAK), tones.linear_tone((2 * hz,), _NOTE_MS, _MELODY_PEAK / 4)
+    linear = g711.mixed(*bell)
     pieces = []
     for at in range(0, len(linear) // 2, _STEP_SAMPLES):
         strength = exp(-at / g711.RATE_HZ / _FADING_S)

@@ -165,8 +165,8 @@ class JitterBuffer:
     # -- corrections
 
     def _trim(self) -> None:
-        """Drop the oldest sound beyond the target."""
-        stale = len(self._held) - int(self._target)
+        """Drop the oldest sound beyond the target, in whole frames."""
+        stale = (len(self._held) - int(self._target)) // _FRAME * _FRAME
         if stale > 0:
             del self._held[:stale]
             self.dropped_samples += stale

@@ -40,6 +40,7 @@ _FINAL_COLUMNS = (
     "transfers",
     "usage",
     "figures",
+    "costs",
 )
 
 
@@ -166,6 +167,7 @@ class CallRepository:
             "transfers": msgspec.to_builtins(record.transfers),
             "usage": dict(record.usage),
             "figures": dict(record.figures),
+            "costs": dict(record.costs),
         }
 
 
@@ -228,6 +230,7 @@ def _record(row: Any) -> CallRecord:
         msgspec.convert(row.transfers, tuple[TransferRecord, ...]),
         row.usage,
         row.figures,
+        row.costs,
     )
 
 

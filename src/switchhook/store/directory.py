@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
+from switchhook.domain.dialling import DiallingRules
 from switchhook.domain.model import Number, Trunk
-from switchhook.domain.records import Directory, DirectoryUpdate
+from switchhook.domain.records import AccountSettings, Directory, DirectoryUpdate, TwilioCredentials, VeevoCredentials
 from switchhook.store.database import Database
 from switchhook.store.schema import accounts, api_tokens, counters, numbers, trunks
 from switchhook.store.secrets import SecretBox
@@ -19,6 +21,9 @@ from switchhook.store.writer import Writer
 FRESH_S = 1.0
 """A number is not read again for so long: a busy one would be read twice for each call."""
 FRESH_NUMBERS = 4_096
+
+_TRUNK_COLUMNS = ("name", "account", "address", "allow_from", "username", "password", "register")
+"""The other settings of a trunk are in its `options`."""
 
 _VERSION = "directory"
 _FIND_NUMBER = select(numbers).where(numbers.c.number == bindparam("wanted"))
@@ -86,10 +91,12 @@ class DirectoryRepository:
             tokens,
             {row.name: self._trunk(row) for row in trunk_rows},
             {row.number: self._number(row) for row in number_rows},
+            {row.name: self._account(row) for row in account_rows},
         )
 
     async def write(self, changes: DirectoryUpdate) -> None:
         """Make all changes, or none."""
+        account_rows = [self._account_row(account) for account in changes.accounts]
         trunk_rows = [self._trunk_row(trunk) for trunk in changes.trunks]
         number_rows = [self._number_row(number) for number in changes.numbers]
 
@@ -100,24 +107,33 @@ class DirectoryRepository:
                 _delete(connection, trunks, {"name": name})
             for number in changes.remove_numbers:
                 _delete(connection, numbers, {"number": number})
-            for name in changes.accounts:
-                _put(connection, accounts, {"name": name}, {})
+            for row in account_rows:
+                _put(connection, accounts, {"name": row["name"]}, row)
             for account, name, digest in changes.tokens:
                 _put(connection, api_tokens, {"account": account, "name": name}, {"digest": digest})
             for row in trunk_rows:
                 _put(connection, trunks, {"name": row["name"]}, row)
             for row in number_rows:
                 _put(connection, numbers, {"number": row["number"]}, row)
-            if (
-                connection.execute(
-                    update(counters).where(counters.c.name == _VERSION).values(value=counters.c.value + 1)
-                ).rowcount
-                == 0
-            ):
-                connection.execute(insert(counters), {"name": _VERSION, "value": 1})
+            _raise_version(connection)
 
         await self._writer.submit(work, within_s=0)
         self._fresh.clear()
+
+    def _account(self, row: Any) -> AccountSettings:
+        rules = msgspec.convert(row.dialling or {}, DiallingRules)
+        if row.credentials_sealed is None:
+            return AccountSettings(row.name, rules)
+        opened = self._box.open(row.credentials_sealed, _context(accounts, row.name))
+        credentials = msgspec.json.decode(opened, type=_Credentials)
+        return AccountSettings(row.name, rules, credentials.twilio, credentials.veevo)
+
+    def _account_row(self, account: AccountSettings) -> dict[str, Any]:
+        credentials = _Credentials(account.twilio, account.veevo)
+        sealed = None
+        if credentials != _Credentials():
+            sealed = self._box.seal(msgspec.json.encode(credentials), _context(accounts, account.name))
+        return {"name": account.name, "dialling": msgspec.to_builtins(account.dialling), "credentials_sealed": sealed}
 
     def _number(self, row: Any) -> Number:
         settings = msgspec.json.decode(self._box.open(row.settings_sealed, _context(numbers, row.number)))
@@ -134,18 +150,20 @@ class DirectoryRepository:
 
     def _trunk(self, row: Any) -> Trunk:
         sealed = row.password_sealed
-        return Trunk(
-            row.name,
-            row.account,
-            row.address,
-            tuple(row.allow_from),
-            row.username,
-            None if sealed is None else self._box.open(sealed, _context(trunks, row.name)).decode(),
-            row.register,
-        )
+        known = {
+            "name": row.name,
+            "account": row.account,
+            "address": row.address,
+            "allow_from": row.allow_from,
+            "username": row.username,
+            "password": None if sealed is None else self._box.open(sealed, _context(trunks, row.name)).decode(),
+            "register": row.register,
+        }
+        return msgspec.convert({**(row.options or {}), **known}, Trunk)
 
     def _trunk_row(self, trunk: Trunk) -> dict[str, Any]:
         password = trunk.password
+        values = msgspec.to_builtins(trunk)
         return {
             "name": trunk.name,
             "account": trunk.account,
@@ -154,7 +172,16 @@ class DirectoryRepository:
             "username": trunk.username,
             "password_sealed": None if password is None else self._box.seal(password.encode(), _context(trunks, trunk.name)),
             "register": trunk.register,
+            "options": {name: value for name, value in values.items() if name not in _TRUNK_COLUMNS},
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """What is sealed of an account."""
+
+    twilio: TwilioCredentials | None = None
+    veevo: VeevoCredentials | None = None
 
 
 def _context(table: Table, key: str) -> bytes:
@@ -174,3 +201,9 @@ def _put(connection: Connection, table: Table, key: Mapping[str, str], values: M
     there = connection.execute(update(table).where(*_where(table, key)).values({**key, **values}))
     if there.rowcount == 0:
         connection.execute(insert(table), {**key, **values})
+
+
+def _raise_version(connection: Connection) -> None:
+    raised = update(counters).where(counters.c.name == _VERSION).values(value=counters.c.value + 1)
+    if connection.execute(raised).rowcount == 0:
+        connection.execute(insert(counters), {"name": _VERSION, "value": 1})

@@ -13,6 +13,7 @@ from switchhook.store.directory import DirectoryRepository
 from switchhook.store.outbox import OutboxRepository
 from switchhook.store.recordings import RecordingRepository
 from switchhook.store.secrets import SecretBox
+from switchhook.store.spend import SpendRepository
 from switchhook.store.writer import Writer
 
 LOCK_FILE = "server.lock"
@@ -32,6 +33,7 @@ class Store:
         self.calls = CallRepository(self._database, self.writer, node)
         self.outbox = OutboxRepository(self._database, self.writer, node)
         self.recordings = RecordingRepository(self._database, self.writer)
+        self.spend = SpendRepository(self._database, self.writer)
 
     async def open(self) -> None:
         """Bring the tables up to date. Raises StoreUnavailable."""

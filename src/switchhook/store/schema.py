@@ -24,7 +24,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that the code needs."""
 
 
@@ -76,7 +76,23 @@ metadata = MetaData(
     }
 )
 
-accounts = Table("accounts", metadata, Column("name", String(64), primary_key=True))
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("dialling", JSON),
+    Column("credentials_sealed", LargeBinary),
+)
+"""`dialling`: the account's DiallingRules; NULL: the defaults. `credentials_sealed` is JSON: what proves it to Twilio, and us to Veevo."""
+
+dialling_spend = Table(
+    "dialling_spend",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("microdollars", BigInteger, nullable=False),
+)
+"""Estimated cost of what an account dialled on a UTC day, that of live calls by their longest duration."""
 
 api_tokens = Table(
     "api_tokens",
@@ -97,7 +113,9 @@ trunks = Table(
     Column("username", FreeText),
     Column("password_sealed", LargeBinary),
     Column("register", Boolean, nullable=False),
+    Column("options", JSON),
 )
+"""`options`: the rest of a Trunk's settings by name, none secret; what is not there has its default."""
 
 numbers = Table(
     "numbers",
@@ -147,6 +165,7 @@ calls = Table(
     Column("transfers", JSON, nullable=False),
     Column("usage", JSON, nullable=False),
     Column("figures", JSON, nullable=False),
+    Column("costs", JSON, nullable=False),
     _choice("direction", "inbound", "outbound"),
     Index("ix_calls_account", "account", "started_at"),
     Index("ix_calls_started_at", "started_at"),

@@ -1,4 +1,4 @@
-"""One way to reach a called party: what the dialer works out for each trunk and address, and `OutgoingSipLeg.begin` tries in order."""
+"""One way to reach a called party: the dialer works them out from trunks and addresses, `OutgoingSipLeg.begin` tries them."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ timestamp. Sound that comes in goes to the listener straight from the socket.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from switchhook.domain.model import Encoding
@@ -17,13 +17,13 @@ from switchhook.media import g711, tones
 from switchhook.media.concealment import conceal
 from switchhook.media.playout import FRAME_BYTES, Playout
 from switchhook.telephony.pacer import FRAME_TICKS, TICKS_PER_S, Pacer
+from switchhook.telephony.rtp_media import RtpMedia, RtpStats
 from switchhook.telephony.rtp_path import DATAGRAM_BYTES, Address, RtpPath
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.dtmf import DigitFilter, DtmfSender
 from switchhook.telephony.wire.receive import Receiver
 from switchhook.telephony.wire.rtcp import Reporter, SenderInfo, ntp_time
-from switchhook.telephony.wire.sdes import SrtpKeys
 
 MEDIA_TIMEOUT_S = 30.0
 _HOLD_S = 0.040
@@ -38,46 +38,10 @@ _SAMPLES_PER_TICK = g711.RATE_HZ // TICKS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class MediaTimeout:
-    """Nothing came from the party for `MEDIA_TIMEOUT_S` although it should have. Told once."""
+    """Nothing came from the party for `MEDIA_TIMEOUT_S` although it should have. Told again for each such stretch."""
 
 
 RtpEvent: TypeAlias = DigitPressed | PlayoutDrained | MediaTimeout
-
-
-@dataclass(frozen=True, slots=True)
-class RtpMedia:
-    """What offer and answer agreed on."""
-
-    remote: Address | None
-    """Where the peer wants its sound, by IP address; None: not known yet, the stream is quiet until the peer's packets tell."""
-    encoding: Encoding
-    payload_type: int
-    dtmf_payload_type: int | None = None
-    send: bool = True
-    receive: bool = True
-    other_types: Mapping[int, Encoding] = field(default_factory=dict)
-    """Further payload types that the peer may send by the agreement."""
-    remote_rtcp: Address | None = None
-    """Where it differs from the port after `remote`'s."""
-    srtp: SrtpKeys | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RtpStats:
-    """The figures of a stream so far."""
-
-    packets_in: int
-    packets_out: int
-    lost: int
-    late: int
-    ignored: int
-    """Packets that were no RTP, or of a payload type that was not agreed on; the rejected ones too."""
-    rejected: int
-    """Packets that SRTP did not open: forged, repeated, or under another key."""
-    concealed_ms: int
-    jitter_ms: float
-    round_trip_ms: float | None
-    peer_lost: int | None
 
 
 class RtpStream:
@@ -117,7 +81,6 @@ class RtpStream:
         "_tables",
         "_tap",
         "_tick",
-        "_timed_out",
         "_timestamp_offset",
         "_tone",
         "_waits_since_s",
@@ -161,7 +124,7 @@ class RtpStream:
         self._receive = self._path.receive
         self._packets_out = self._second = self._event_tick = self._chore_tick = 0
         self._filled_to_s = self._waits_since_s = 0.0
-        self._plain_in = self._plain_out = self._spurting = self._timed_out = self._closed = False
+        self._plain_in = self._plain_out = self._spurting = self._closed = False
         self._tick = self._origin_tick = pacer.tick()
         self._receiver = Receiver(self._tick * _TICK_S, _HOLD_S)
         self._reporter = Reporter(self._ssrc, self._tick * _TICK_S, self._random)
@@ -479,8 +442,8 @@ class RtpStream:
         two_way = self._media is not None and _is_two_way(self._media)
         if two_way:
             self._path.seek(receiver.ssrc, now - (receiver.arrived_at or now))
-        if two_way and not self._timed_out and now - last > self._media_timeout_s:
-            self._timed_out = True
+        if two_way and now - last > self._media_timeout_s:
+            self._waits_since_s = now
             self._tell(MediaTimeout())
         self._chore_tick = 0 if receiver.deadline is not None else tick + TICKS_PER_S
 

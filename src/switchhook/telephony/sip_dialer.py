@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from switchhook.domain.dialling import DialRequest
@@ -12,66 +12,58 @@ from switchhook.domain.model import Trunk
 from switchhook.domain.ports import Leg
 from switchhook.telephony.caller_identity import identify_call
 from switchhook.telephony.route import Route
+from switchhook.telephony.sip_line import SipLine
+from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
 from switchhook.telephony.sip_targets import Target, TargetNotFound
 from switchhook.telephony.trunk_load import TrunkLoad
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
+from switchhook.telephony.wire.offer_answer import LocalMedia
+from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip.digest import Account
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.flow import Flow
+from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
+from switchhook.telephony.wire.sip.session_events import SessionId
 from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.telephony.wire.sip.user_agent import UserAgent
 
 logger = logging.getLogger(__name__)
 
 LATE_S = 1.0
 """How long a call waits for the addresses of further trunks once it has those of one."""
 MAX_ROUTES = 12
-_NO_TRUNK = "trunk-failed"
 
 
-class RouteHook(Protocol):
-    """Whom a leg tells how its routes do. For each route: `trying`, and when that said yes, `answered` and `released` once each."""
-
-    def trying(self, route: Route) -> bool:
-        """An INVITE is about to go there. False: not now, take the next route."""
-
-    def answered(self, route: Route, status: int | None, retry_after_s: float | None) -> None:
-        """What the INVITE came to: the final status, or None when nothing came or the address could not be reached."""
-
-    def released(self, route: Route) -> None:
-        """The attempt has failed, or the call that it became is over."""
+LegMaker = Callable[[CallPlacer, DialRequest, AttemptWatcher], OutgoingSipLeg]
+"""Makes a leg that waits for its routes."""
 
 
-class DialledLeg(Leg, Protocol):
-    """A leg that waits for its routes."""
+class DialServer(CallPlacer, Protocol):
+    """What the dialer asks of the SIP server."""
 
-    def begin(self, routes: Sequence[Route]) -> None:
-        """Try these in order. A leg that was hung up meanwhile does nothing."""
-
-    def fail(self, reason: str, detail: str) -> None:
-        """There is nothing to try: end with this."""
-
-
-LegMaker = Callable[[DialRequest, RouteHook], DialledLeg]
+    def contact(self, flow: Flow) -> tuple[str, int]:
+        """Our address and port as the far end of this flow sees us."""
 
 
 class SipDialer:
-    """Implements `domain.ports.Dialer` for SIP, and the `RouteHook` of its legs."""
+    """Implements `domain.ports.Dialer` for SIP, and the `AttemptWatcher` of its legs."""
 
-    def __init__(self, trunks: TrunkDirectory, watch: TrunkWatch, new_leg: LegMaker, our_host: Callable[[Flow], str]) -> None:
+    def __init__(self, trunks: TrunkDirectory, watch: TrunkWatch, server: DialServer, new_leg: LegMaker) -> None:
         self._trunks = trunks
         self._watch = watch
+        self._server = server
         self._new_leg = new_leg
-        self._our_host = our_host
         self._loop = asyncio.get_running_loop()
         self.load = TrunkLoad()
+        self._placer = _PlacerWithinLimits(server, self._objection)
         self._turns: dict[str, int] = {}
         # `dial` returns at once; the lookups it begins are owned here until `close`.
         self._tasks: set[asyncio.Task[None]] = set()
 
     def dial(self, request: DialRequest) -> Leg:
         """Begin at once; the leg ends as `trunk-failed` when no trunk can carry the call."""
-        leg = self._new_leg(request, self)
+        leg = self._new_leg(self._placer, request, self)
         self._spawn(self._route(request, leg))
         return leg
 
@@ -81,37 +73,37 @@ class SipDialer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    # -- the hook
+    # -- what its legs tell
 
-    def trying(self, route: Route) -> bool:
+    def attempt_begun(self, route: Route) -> None:
         """Count the call against its trunk."""
-        return self.load.take(route.trunk, self._loop.time())
+        self.load.take(route.trunk, self._loop.time())
 
-    def answered(self, route: Route, status: int | None, retry_after_s: float | None) -> None:
-        """Learn from it for the next call."""
-        health, now = self._watch.health(route.trunk), self._loop.time()
-        health.tried(_target_of(route), status, retry_after_s, now)
-
-    def released(self, route: Route) -> None:
-        """The trunk has room again."""
+    def attempt_over(self, route: Route, reason: str, status: int | None) -> None:
+        """The trunk has room again; learn from it for the next call."""
         self.load.give_back(route.trunk)
+        health, now, target = self._watch.health(route.trunk), self._loop.time(), _target_of(route)
+        if reason == "trunk-failed":
+            health.tried(target, None, None, now)
+        elif status is not None:
+            health.tried(target, status, None, now)
 
     # -- inside
 
-    async def _route(self, request: DialRequest, leg: DialledLeg) -> None:
+    async def _route(self, request: DialRequest, leg: OutgoingSipLeg) -> None:
         try:
             routes, why_not = await self._routes(request)
+        except asyncio.CancelledError:
+            leg.begin([], "the server is stopping")
+            raise
         except Exception:
             # The edge of the task: the leg owes its end to somebody.
             logger.exception("sip.dial: no route could be worked out", extra={"call_id": request.call_id})
-            leg.fail(_NO_TRUNK, "no route could be worked out")
+            leg.begin([], "no route could be worked out")
             return
         for line in why_not:
             logger.info("sip.dial: %s", line, extra={"call_id": request.call_id})
-        if routes:
-            leg.begin(routes)
-        else:
-            leg.fail(_NO_TRUNK, "; ".join(why_not))
+        leg.begin(routes, "; ".join(why_not))
 
     async def _routes(self, request: DialRequest) -> tuple[list[Route], list[str]]:
         """The ways to try, best first, and a line on each trunk that is left out."""
@@ -164,10 +156,14 @@ class SipDialer:
             found[place] = [self._route_to(request, trunk, target) for target in targets]
         except (TargetNotFound, GrammarError) as error:
             why_not.append(f"trunk {trunk.name}: {error}")
+        except Exception:
+            # One trunk that cannot be worked out must not cost the others.
+            logger.exception("sip.dial: trunk %s could not be used", trunk.name, extra={"call_id": request.call_id})
+            why_not.append(f"trunk {trunk.name}: it could not be used")
 
     def _route_to(self, request: DialRequest, trunk: Trunk, target: Target) -> Route:
         flow = Flow(target.transport, target.host, target.port, trunk=trunk.name)
-        identity = identify_call(request, trunk, self._our_host(flow))
+        identity = identify_call(request, trunk, self._server.contact(flow)[0])
         credentials = Account(trunk.username, trunk.password, "") if trunk.username and trunk.password else None
         return Route(
             trunk=trunk,
@@ -180,11 +176,39 @@ class SipDialer:
             credentials=credentials,
         )
 
+    def _objection(self, flow: Flow) -> str | None:
+        trunk = self._trunks.by_name(flow.trunk)
+        objection = self.load.objection(trunk, self._loop.time()) if trunk else None
+        return f"trunk {flow.trunk}: {objection}" if objection else None
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class _PlacerWithinLimits:
+    """The SIP server for legs: it places no call on a trunk that is full at that moment, be it the first try or a later one."""
+
+    def __init__(self, server: CallPlacer, objection: Callable[[Flow], str | None]) -> None:
+        self._server = server
+        self._objection = objection
+
+    def feed(self, change: Callable[[UserAgent, float], None]) -> None:
+        """As the server."""
+        self._server.feed(change)
+
+    def local_media(self, flow: Flow, rtp_port: int, srtp: SrtpMode) -> LocalMedia:
+        """As the server."""
+        return self._server.local_media(flow, rtp_port, srtp)
+
+    def place(self, asked: OutgoingInvite, leg: SipLine) -> SessionId:
+        """As the server; a full trunk is a ValueError, upon which the leg takes its next route."""
+        objection = self._objection(asked.flow)
+        if objection is not None:
+            raise ValueError(objection)
+        return self._server.place(asked, leg)
 
 
 def _host_of(called: str) -> str | None:
@@ -198,5 +222,4 @@ def _host_of(called: str) -> str | None:
 
 
 def _target_of(route: Route) -> Target:
-    flow = route.flow
-    return Target(flow.transport, flow.host, flow.port, SipUri.parse(route.trunk.address).host)
+    return Target(route.flow.transport, route.flow.host, route.flow.port)

@@ -7,8 +7,10 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 from uuid import UUID
 
+from switchhook.domain.addresses import literal
 from switchhook.domain.errors import SettingError
 from switchhook.domain.model import CallAttempt, CallId, Direction
 from switchhook.domain.ports import Clock, Leg, OfferedLeg
@@ -17,15 +19,19 @@ from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_gate import SipGate
 from switchhook.telephony.sip_identity import identify
 from switchhook.telephony.sip_leg import SipLeg
-from switchhook.telephony.sip_transfer import LegTransfer
+from switchhook.telephony.sip_line import SipLine
+from switchhook.telephony.sip_link import SessionLink
 from switchhook.telephony.sip_tls import TlsPeer, server_context
+from switchhook.telephony.sip_transfer import LegTransfer
 from switchhook.telephony.sip_transport import Address, Listener, SipTransport
 from switchhook.telephony.trunks import Origin, TrunkDirectory
 from switchhook.telephony.wire.offer_answer import LocalMedia
 from switchhook.telephony.wire.sdes import SrtpMode, fresh_keys
+from switchhook.telephony.wire.sip.digest import Account
 from switchhook.telephony.wire.sip.flow import Flow, Send
 from switchhook.telephony.wire.sip.framing import Frame, Keepalive
-from switchhook.telephony.wire.sip.message import MalformedMessage
+from switchhook.telephony.wire.sip.message import MalformedMessage, Request, Response
+from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
 from switchhook.telephony.wire.sip.session_events import (
     Answered,
     Declined,
@@ -33,7 +39,10 @@ from switchhook.telephony.wire.sip.session_events import (
     Ended,
     Invited,
     MediaAgreed,
+    Progressed,
     Referred,
+    RequestAnswered,
+    RequestId,
     SessionId,
     TransferRequested,
     UserAgentEffect,
@@ -46,8 +55,12 @@ from switchhook.telephony.wire.sip.user_agent import UserAgent, UserAgentOptions
 
 logger = logging.getLogger(__name__)
 
+LegEffect: TypeAlias = Progressed | Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended
+
 TRANSPORTS = ("udp", "tcp", "tls")
 _WILDCARDS = ("", "0.0.0.0", "::")
+_ANYWHERE = "192.0.2.1"
+"""Behind the default route (RFC 5737); nothing is sent there."""
 _REPORT_EVERY_S = 60.0
 _FULL_RETRY_S = 5
 _FREE_PORT_ATTEMPTS = 10
@@ -130,7 +143,8 @@ class SipServer:
         self._agent.may_replace = self._may_replace
         self._driver = Driver(self._agent, self._perform)
         self._transport: SipTransport | None = None
-        self._legs: dict[SessionId, SipLeg] = {}
+        self._legs: dict[SessionId, SipLine] = {}
+        self._asked: dict[RequestId, asyncio.Future[Response]] = {}
         self._stopping = False
         self._quiet = asyncio.Event()
         self._reporter: asyncio.TimerHandle | None = None
@@ -178,6 +192,9 @@ class SipServer:
             except TimeoutError:
                 logger.info("sip.stop: %d peers have not answered BYE", self._agent.sessions)
         self._driver.close()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(OSError("the SIP server has stopped"))
         if self._transport is not None:
             await self._transport.close()
 
@@ -246,10 +263,12 @@ class SipServer:
                 self._transport.send(effect.data, effect.flow)
         elif isinstance(effect, Invited):
             self._invited(effect)
+        elif isinstance(effect, RequestAnswered):
+            self._request_answered(effect)
         else:
             self._guarded(effect)
 
-    def _guarded(self, effect: Declined | Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended) -> None:
+    def _guarded(self, effect: Declined | LegEffect) -> None:
         """Effects come in batches of many calls: what breaks in one must not cost the others theirs."""
         try:
             if isinstance(effect, Declined):
@@ -260,11 +279,13 @@ class SipServer:
             of = effect.request.call_id if isinstance(effect, Declined) else effect.session
             logger.exception("sip.effect failed: %s of %s", type(effect).__name__, of)
 
-    def _told(self, effect: Answered | MediaAgreed | DigitReported | Referred | TransferRequested | Ended) -> None:
+    def _told(self, effect: LegEffect) -> None:
         leg = self._legs.get(effect.session)
         if leg is None:
             return
-        if isinstance(effect, Answered):
+        if isinstance(effect, Progressed):
+            leg.on_progress(effect.status, effect.early_media)
+        elif isinstance(effect, Answered):
             leg.on_answered()
         elif isinstance(effect, MediaAgreed):
             leg.on_media(effect.media)
@@ -274,13 +295,13 @@ class SipServer:
             leg.on_transfer(effect)
         else:
             del self._legs[effect.session]
-            leg.on_ended(effect.reason, effect.detail)
+            leg.on_ended(effect.reason, effect.detail, effect.status)
 
     def _invited(self, invited: Invited) -> None:
         request = invited.request
         trunk = self._trunks.by_name(invited.trunk) if invited.trunk else None
         transfer = LegTransfer(self, invited.session, trunk, invited.flow)
-        link = _Link(self, invited.session, invited.flow, invited.srtp, transfer)
+        link = SessionLink(self, invited.session, invited.flow, invited.srtp, transfer)
         if self._stopping:
             link.reject(503, _FULL_RETRY_S)
             return
@@ -309,7 +330,8 @@ class SipServer:
     def _may_replace(self, trunk: str | None, session: SessionId) -> bool:
         """Whether a call over this trunk may take a leg's place: both must be known to be one account's."""
         leg, account = self._legs.get(session), self._origin(trunk).account
-        return leg is not None and account is not None and leg.transfer.account == account
+        transfer = leg.transfer if leg is not None else None
+        return transfer is not None and account is not None and transfer.account == account
 
     def _attempt(self, call: Invited | Declined) -> CallAttempt:
         parties = identify(call.request)
@@ -343,6 +365,43 @@ class SipServer:
         keys = () if srtp is SrtpMode.OFF else fresh_keys(self._entropy)
         return LocalMedia(self._host(flow), rtp_port, self.config.encodings, session_id=session_id, srtp=srtp, srtp_keys=keys)
 
+    # -- what we begin
+
+    def place(self, asked: OutgoingInvite, leg: SipLine) -> SessionId:
+        """Send an INVITE; what follows is told to the leg. Raises ValueError, or GrammarError, for what cannot be sent."""
+        if self._stopping:
+            raise ValueError("the server is stopping")
+        session = self._agent.invite(asked, self._loop.time())
+        self._legs[session] = leg
+        self._driver.drain()
+        return session
+
+    def request(self, request: Request, flow: Flow, credentials: Account | None = None) -> asyncio.Future[Response]:
+        """Send a request outside of calls (REGISTER, OPTIONS), written whole but for its Via, and await its final response.
+
+        A challenge is answered with `credentials`. Awaiting raises TimeoutError when nobody answers, and OSError when it could
+        not be sent; giving up waiting is allowed.
+        """
+        number = self._agent.request(request, flow, credentials, self._loop.time())
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        self._asked[number] = answer
+        self._driver.drain()
+        return answer
+
+    def contact(self, flow: Flow) -> Address:
+        """Our address and port as the far end of this flow sees us."""
+        return self._advertise(flow)
+
+    def _request_answered(self, effect: RequestAnswered) -> None:
+        answer = self._asked.pop(effect.request, None)
+        if answer is None or answer.done():
+            return
+        if effect.response is not None:
+            answer.set_result(effect.response)
+        else:
+            timeout = effect.reason == "timeout"
+            answer.set_exception(TimeoutError("no answer") if timeout else OSError("the peer cannot be reached"))
+
     # -- small things
 
     def _note_quiet(self) -> None:
@@ -355,7 +414,8 @@ class SipServer:
             return config.advertised_host
         if config.host not in _WILDCARDS:
             return config.host
-        return self._transport.local_host(flow.host) if self._transport else "127.0.0.1"
+        # A name, from a peer's Contact, would be looked up here with every call waiting.
+        return self._transport.local_host(flow.host if literal(flow.host) else _ANYWHERE) if self._transport else "127.0.0.1"
 
     def _advertise(self, flow: Flow) -> Address:
         bound = self.address(flow.transport) or self.address("udp") or self.address("tcp") or ("", self.config.port)
@@ -398,30 +458,3 @@ def _unrecorded(attempt: CallAttempt, status: int, reason: str) -> None:
 def _not_replaced(attempt: CallAttempt, leg: OfferedLeg, replaced: Leg) -> None:
     """Nobody puts one call in the place of another."""
     leg.reject(603)
-
-
-class _Link:
-    """A leg's way to its session."""
-
-    def __init__(self, server: SipServer, session: SessionId, flow: Flow, srtp: SrtpMode, transfer: LegTransfer) -> None:
-        self.transfer = transfer
-        self._server = server
-        self._session = session
-        self._flow = flow
-        self._srtp = srtp
-
-    def ring(self) -> None:
-        self._server.feed(lambda agent, now: agent.ring(self._session, now))
-
-    def answer(self, rtp_port: int) -> None:
-        local = self._server.local_media(self._flow, rtp_port, self._srtp)
-        self._server.feed(lambda agent, now: agent.answer(self._session, local, now))
-
-    def reject(self, status: int, retry_after_s: int | None) -> None:
-        self._server.feed(lambda agent, now: agent.reject(self._session, status, retry_after_s, now))
-
-    def hang_up(self) -> None:
-        self._server.feed(lambda agent, now: agent.hang_up(self._session, now))
-
-    def fail(self, reason: str, detail: str) -> None:
-        self._server.feed(lambda agent, now: agent.fail(self._session, reason, detail, now))

@@ -12,7 +12,7 @@ import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from switchhook.domain.addresses import literal
@@ -45,7 +45,7 @@ class Target:
     host: str
     """Numeric; IPv6 without brackets."""
     port: int
-    domain: str
+    domain: str = field(default="", compare=False)
     """The host of the URI: what a certificate must vouch for (RFC 5922 §7.1)."""
 
 

@@ -132,12 +132,12 @@ def cure(error: BaseException, peer: TlsPeer) -> str:
             f"its certificate is not trusted ({error.verify_message}): "
             "set tls_ca to a PEM file of its authority, or tls_verify: false to connect unchecked"
         )
+    closed = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
+    if closed or (isinstance(error, ssl.SSLError) and "ALERT" in _reason(error)):
+        shown = "the one it was shown may not be good enough" if peer.certificate else "set tls_certificate and tls_key"
+        return f"it ended the connection ({_reason(error) or 'without a word'}); it may want a certificate of ours: {shown}"
     if isinstance(error, ssl.SSLError):
-        reason = _reason(error)
-        if "CERTIFICATE" in reason.upper().replace(" ", "_") or "HANDSHAKE_FAILURE" in reason.upper().replace(" ", "_"):
-            shown = "the one it was shown was refused" if peer.certificate else "set tls_certificate and tls_key"
-            return f"it ended the handshake ({reason}); it may want a certificate of ours: {shown}"
-        return f"TLS failed ({reason}): does the peer speak TLS on this port?"
+        return f"TLS failed ({_reason(error)}): does the peer speak TLS on this port?"
     if isinstance(error, TimeoutError):
         return "it did not answer in time: check address, port and firewall"
     return f"it cannot be reached ({getattr(error, 'strerror', None) or error}): check address, port and firewall"
@@ -167,5 +167,5 @@ def _names(kind: str, value: str, wanted: str) -> bool:
     return False
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)

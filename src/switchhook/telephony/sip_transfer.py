@@ -41,6 +41,8 @@ class LegTransfer:
         self._session = session
         self._trunk = trunk
         self._peer = peer
+        self.pending = False
+        """Whether a REFER of ours is under way. Its peer may be silent meanwhile, while it calls the other party."""
 
     @property
     def account(self) -> str | None:
@@ -63,11 +65,19 @@ class LegTransfer:
         session = other._session if other else None
         try:
             uri = refer_uri(target, self._trunk, self._peer)
+            self.pending = True
             self._door.feed(lambda agent, now: agent.refer(self._session, uri, session, now))
         except GrammarError as error:
+            self.pending = False
             logger.warning("sip.refer: the target cannot be written as a SIP URI: %s", error)
             return ReferProgress(_UNREADABLE, final=True, accepted=False)
         return None
+
+    def told(self, event: TransferEvent) -> ReferProgress | TransferAsked | None:
+        """What the call is told of an event of the session."""
+        if isinstance(event, Referred) and event.final:
+            self.pending = False
+        return leg_event(event)
 
     def result(self, status: int) -> None:
         """Answer the peer's REFER. Raises ValueError for no SIP status."""

@@ -86,6 +86,7 @@ class _Connection(asyncio.Protocol):
         """`flow`: we connect, and to this; `tls`: whose certificate is expected there."""
         self._owner = owner
         self._tls = tls
+        self._heard = False
         self._ping: asyncio.TimerHandle | None = None
         self._framer = StreamFramer()
         self._kind = transport
@@ -122,6 +123,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.flow is None or self.pipe is None:
             return
+        self._heard = True
         self._seen_at = self._owner.loop.time()
         receiver = self._owner.receiver
         for frame in self._framer.feed(data):
@@ -139,9 +141,9 @@ class _Connection(asyncio.Protocol):
         if self._ping is not None:
             self._ping.cancel()
         if self.flow is not None:
-            if self._tls is not None and isinstance(exc, ssl.SSLError):
+            if self._tls is not None and not self._heard and not self._owner.closed:
                 # With TLS 1.3 a peer that does not like our certificate says so after the handshake (RFC 8446 §4.4.2.4).
-                log_failure(self._tls, self.flow, exc)
+                log_failure(self._tls, self.flow, exc or ConnectionResetError())
             self._owner.unregister(self, self._known)
 
     def write(self, data: bytes) -> None:
@@ -201,7 +203,7 @@ class SipTransport:
         self._tasks: set[asyncio.Task[None]] = set()
         self._local: dict[str, str] = {}
         self._buffer = bytearray(_DATAGRAM_BYTES)
-        self._closed = False
+        self.closed = False
         self.unsent = 0
         """Messages that could not be sent."""
 
@@ -236,7 +238,7 @@ class SipTransport:
 
     async def close(self) -> None:
         """Close every socket; idempotent."""
-        self._closed = True
+        self.closed = True
         if self._udp is not None:
             self.loop.remove_reader(self._udp.fileno())
             self._udp.close()
@@ -255,7 +257,7 @@ class SipTransport:
 
     def send(self, data: bytes, flow: Flow) -> None:
         """Send now or, where a name must be looked up or a connection made first, soon."""
-        if self._closed:
+        if self.closed:
             return
         if flow.transport == "udp":
             self._send_udp(data, flow)
@@ -362,7 +364,7 @@ class SipTransport:
 
     def register(self, connection: _Connection, transport: str, peer: Address, known: bool) -> Flow | None:
         """Number a connection; None when there is no room for it."""
-        if self._closed or len(self._connections) >= MAX_CONNECTIONS:
+        if self.closed or len(self._connections) >= MAX_CONNECTIONS:
             return None
         if not known:
             mine = self._strangers.get(peer[0], 0)
@@ -424,7 +426,7 @@ class SipTransport:
             connection.write(data)
 
     def _failed(self, flow: Flow) -> None:
-        if not self._closed:
+        if not self.closed:
             self.receiver.flow_failed(flow)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

@@ -25,12 +25,15 @@ _READ_BYTES = 65_536
 
 
 async def trunk_state(trunk: Trunk, targets: SipTargets, entropy: Callable[[int], bytes]) -> tuple[str, bool]:
-    """One sentence on a trunk, and whether it answers. Asks from a port of its own, so that a server may be running."""
+    """One sentence on a trunk, and False when it is certain that calls to it fail. Silence is not: some carriers ignore OPTIONS.
+
+    Asks from a port of its own, so that a server may be running.
+    """
     try:
         found = await targets.locate(SipUri.parse(trunk.address), trunk.transport)
     except TargetNotFound as error:
         return f"cannot be found: {error}", False
-    said = ""
+    said, holds = "", False
     for target in found[:_MAX_ADDRESSES]:
         where = f"{target.transport} {format_host_port(target.host, target.port)}"
         peer = TlsPeer(trunk.name, target.domain, trunk.tls_ca, trunk.tls_verify, trunk.tls_certificate, trunk.tls_key)
@@ -40,9 +43,10 @@ async def trunk_state(trunk: Trunk, targets: SipTargets, entropy: Callable[[int]
             return f"{where} answers ({status})", True
         except TimeoutError:
             said = f"{where} does not answer OPTIONS: it may not know this machine's address, or a firewall is in the way"
+            holds = True
         except (OSError, TlsFault) as error:
             said = f"{where}: {cure(error, peer)}"
-    return said, False
+    return said, holds
 
 
 def certificate_problem(certificate: str | None, key: str | None) -> str | None:

@@ -26,15 +26,12 @@ class TrunkLoad:
             return f"it takes {trunk.calls_per_second:g} calls a second (calls_per_second)"
         return None
 
-    def take(self, trunk: Trunk, now: float) -> bool:
-        """Count a call that is about to be placed; False, and nothing is counted, when there is no room for it."""
-        if self.objection(trunk, now) is not None:
-            return False
+    def take(self, trunk: Trunk, now: float) -> None:
+        """Count a call, whether there is room for it or not."""
         bucket = self._bucket(trunk, now)
         if bucket is not None:
             bucket.spend(now)
         self._live[trunk.name] = self.live(trunk.name) + 1
-        return True
 
     def give_back(self, trunk: Trunk) -> None:
         """A call that was counted is over."""

@@ -83,7 +83,7 @@ class TrunkWatch:
         self._follow()
 
     async def stop(self) -> None:
-        """Take every registration back, for a bounded time; idempotent."""
+        """Take every registration back, for a bounded time; idempotent. Calls can still be placed."""
         self._running = False
         for watched in self._watched.values():
             self._end(watched)
@@ -97,11 +97,17 @@ class TrunkWatch:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Stop, and give up the lookups of calls too; idempotent."""
+        await self.stop()
         await self._targets.close()
 
     async def locate(self, trunk: Trunk, uri: SipUri | None = None) -> list[Target]:
         """Where a trunk is, or another URI at the trunk; the gate reads what comes from there. Raises TargetNotFound."""
-        found = await self._targets.locate(uri or SipUri.parse(trunk.address), trunk.transport)
+        if uri is not None:
+            return await self._targets.locate(uri, trunk.transport)
+        found = await self._targets.locate(SipUri.parse(trunk.address), trunk.transport)
         self._trunks.locate(trunk.name, (target.host for target in found))
         return found
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from switchhook.domain.contract import Contract, Http
 from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt, CallId
+from switchhook.domain.money import PriceTable
 from switchhook.domain.plan import CallPlan
 from switchhook.domain.ports import Clock
 from switchhook.domain.records import CallRecord, OutboxEvent
 from switchhook.domain.report import CallReport
+from switchhook.usecases.costs import call_costs
 from switchhook.usecases.ending import end_event, final_record
 from switchhook.usecases.journal import Journal
 from switchhook.usecases.live_transcript import LiveTranscript
@@ -42,13 +45,16 @@ class CallBookkeeper:
         http: Http,
         clock: Clock,
         queued: Callable[[OutboxEvent], None],
+        prices: PriceTable | None = None,
     ) -> None:
         self._calls = calls
         self._contracts = contracts
         self._http = http
         self._clock = clock
         self._queued = queued
+        self._prices = prices if prices is not None else PriceTable()
         self._open: dict[CallId, Journal] = {}
+        self._plans: dict[CallId, CallPlan] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -71,11 +77,13 @@ class CallBookkeeper:
             LiveTranscript(plan, attempt, contract, self._http, self._spawn),
         )
         self._open[attempt.call_id] = journal
+        self._plans[attempt.call_id] = plan
         return journal
 
     async def finish(self, report: CallReport) -> None:
         """Close the record and, in the same transaction, queue the end webhook that is owed. A second time does nothing."""
         call_id = report.attempt.call_id
+        report = self._with_costs(report, self._plans.pop(call_id, None))
         journal = self._open.pop(call_id, None)
         lines = journal.lines if journal is not None else []
         # A call that ended while it was being routed does not know its number; the row that was written before CallStart does.
@@ -87,6 +95,12 @@ class CallBookkeeper:
             journal.detach()
         if await self._calls.finish(record, unwritten, event) and event is not None:
             self._queued(event)
+
+    def _with_costs(self, report: CallReport, plan: CallPlan | None) -> CallReport:
+        if plan is None:
+            return report
+        owed = report.end_webhook_owed and plan.end_webhook_owed
+        return replace(report, end_webhook_owed=owed, costs=call_costs(report, plan, self._prices))
 
     async def _begun(self, call_id: CallId) -> CallRecord | None:
         for _ in range(STORE_TRIES):

@@ -10,6 +10,7 @@ from switchhook.domain.contract import Contract
 from switchhook.domain.outcome import Outcome, Verdict
 from switchhook.domain.records import CallLine, CallRecord, OutboxEvent, split_journal
 from switchhook.domain.report import CallReport
+from switchhook.usecases.costs import as_record
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def final_record(report: CallReport, begun: CallRecord | None = None) -> CallRec
         transfers=report.transfers,
         usage=report.usage,
         figures=report.figures,
+        costs=as_record(report.costs),
     )
 
 

@@ -15,6 +15,7 @@ from switchhook.domain.phone import e164
 from switchhook.domain.plan import CallPlan, Refusal
 from switchhook.domain.ports import Clock
 from switchhook.domain.records import CallRecord
+from switchhook.usecases.model_names import ModelNames
 from switchhook.usecases.repositories import CallStore, NumberFinder
 
 logger = logging.getLogger(__name__)
@@ -30,13 +31,21 @@ class Incoming:
     """Routes calls under the contracts of their numbers; implements `domain.ports.CallRouting`."""
 
     def __init__(
-        self, numbers: NumberFinder, calls: CallStore, contracts: Mapping[str, Contract], http: Http, clock: Clock
+        self,
+        numbers: NumberFinder,
+        calls: CallStore,
+        contracts: Mapping[str, Contract],
+        http: Http,
+        clock: Clock,
+        names: ModelNames | None = None,
     ) -> None:
+        """`names` replaces the names of models that were retired; None: all stay as they are."""
         self._numbers = numbers
         self._calls = calls
         self._contracts = contracts
         self._http = http
         self._clock = clock
+        self._names = names
 
     async def route(self, attempt: CallAttempt) -> CallPlan | Refusal:
         """The plan of the contract, or a refusal. Never raises but for cancellation."""
@@ -93,5 +102,5 @@ class Incoming:
             logger.exception("a contract failed at the start webhook", extra={"call_id": attempt.call_id})
             decision = Refusal(UNAVAILABLE, Ending.CALL_START_FAILED, "call-start-failed", message="CallStart could not be used")
         if isinstance(decision, Refusal):
-            return replace(decision, number=number, end_webhook_owed=True)
-        return decision
+            return replace(decision, number=number, end_webhook_owed=contract.tells_of_refused_calls)
+        return decision if self._names is None else self._names.current(decision, self._clock.utc().date())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from switchhook.domain.model import CallId, Number
@@ -45,6 +45,19 @@ class DirectoryStore(Protocol):
 
     async def version(self) -> int:
         """Rises with each change, by whichever process."""
+
+
+class SpendStore(Protocol):
+    """What accounts spent on dialling, in millionths of a US dollar by UTC day."""
+
+    async def reserve(self, account: str, day: date, microdollars: int, limit: int) -> bool:
+        """Add the amount if the day's sum stays within the limit; gives whether it did."""
+
+    async def add(self, amounts: dict[tuple[str, date], int]) -> None:
+        """Add to the sums; an amount below nought gives back what was reserved."""
+
+    async def spent(self, account: str, day: date) -> int:
+        """The day's sum."""
 
 
 class CallStore(Protocol):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from switchhook.domain.contract import Contract, Http, HttpOutcome
 from switchhook.domain.model import CallAttempt, ToolCall, TransferRecord
-from switchhook.domain.plan import Action, BuiltinTool, CallPlan, Converse, TransferOrder
+from switchhook.domain.plan import BuiltinTool, CallPlan, TransferOrder
 from switchhook.domain.ports import Clock
+from switchhook.usecases.model_names import conversations
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class WebhookTools:
         if builtin is not None:
             output = self._contract.builtin_output(builtin, self._plan, self._attempt, call, self._clock.utc())
         else:
-            request = self._contract.tool_request(self._plan, self._attempt, call)
+            request = self._contract.tool_request(self._plan, self._attempt, call, self._clock.utc())
             outcome = await self._http.send(request) if request is not None else None
             output = self._contract.tool_output(outcome)
         self._note_reply(call, outcome, output)
@@ -96,11 +97,4 @@ class WebhookTools:
 
 
 def _builtin_tools(plan: CallPlan) -> Mapping[str, BuiltinTool]:
-    return {name: tool for converse in _conversations(plan.flow) for name, tool in converse.agent.builtin_tools.items()}
-
-
-def _conversations(flow: tuple[Action, ...]) -> Iterator[Converse]:
-    for action in flow:
-        if isinstance(action, Converse):
-            yield action
-            yield from _conversations(action.on_failure)
+    return {name: tool for converse in conversations(plan.flow) for name, tool in converse.agent.builtin_tools.items()}

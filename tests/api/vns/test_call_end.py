@@ -56,7 +56,7 @@ def test_the_recorded_call() -> None:
         customer_call_id="CallId-001",
         journal=JournalSpec(True, True, True),
         transfers=(
-            TransferRecord("+13035551212", "+13032639999", "Ada Caller", at("42:40.217876"), at("42:53.867902"), "Connected"),
+            TransferRecord("+13035551212", "+13032639999", "Ada Caller", at("42:40.217876"), at("42:53.867902"), "connected"),
         ),
     )
     expected = recorded("call_end_request.json")

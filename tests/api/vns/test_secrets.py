@@ -35,7 +35,7 @@ async def test_a_whole_call_keeps_its_secrets(name: str, caplog: pytest.LogCaptu
     shown: list[object] = [at_number]
     with caplog.at_level(logging.DEBUG):
         plan = plan_of(body, at_number)
-        tool = VNS.tool_request(plan, attempt(), CALL)
+        tool = VNS.tool_request(plan, attempt(), CALL, STARTED)
         spoken = Utterance(Speaker.AGENT, "Hello.", 1, STARTED)
         journal = JournalSpec(True, True, True)
         report = CallReport(attempt(), at_number, Verdict(Ending.COMPLETED, "x"), STARTED, STARTED, journal=journal)

@@ -99,7 +99,10 @@ def test_a_number_as_header_value_is_text() -> None:
         ({"log_timezone": "Mars/Canary"}, r"log_timezone: is no time zone"),
         ({"max_seconds_cap": 0}, r"max_seconds_cap: .*write the longest call"),
         ({"ai_speaks_first": "canary"}, r"ai_speaks_first: .*write true or false"),
-        ({"colour": "canary"}, r"colour: is no setting of the vns contract; known here: ai_speaks_first, call_end"),
+        (
+            {"colour": "canary"},
+            r"colour: is no setting of the vns contract; known here: ai_speaks_first, answer_detection, call_end",
+        ),
     ],
 )
 def test_errors_name_the_field_and_the_cure_and_no_value(change: dict[str, Any], expected: str) -> None:

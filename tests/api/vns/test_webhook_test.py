@@ -161,7 +161,7 @@ async def test_the_tool_matrix(egress: Egress, path: str, output: dict[str, obje
     async with backend(answer) as url:
         at_number = number(tool_timeout_s=1)
         plan = plan_of(reply_with({"defaultToolsUrlBase": {"url": f"{url}/{path}"}}), at_number)
-        request = VNS.tool_request(plan, attempt(), ToolCall("c", "find_order", '{"order":"A-17"}'))
+        request = VNS.tool_request(plan, attempt(), ToolCall("c", "find_order", '{"order":"A-17"}'), STARTED)
         assert request is not None
         assert json.loads(VNS.tool_output(await egress.send(request))) == output
         released.set()
@@ -173,7 +173,7 @@ async def test_a_tool_reply_of_a_mebibyte_is_cut(egress: Egress) -> None:
 
     async with backend(answer) as url:
         plan = plan_of(reply_with({"defaultToolsUrlBase": {"url": url}}))
-        request = VNS.tool_request(plan, attempt(), ToolCall("c", "x", "{}"))
+        request = VNS.tool_request(plan, attempt(), ToolCall("c", "x", "{}"), STARTED)
         assert request is not None
         output = json.loads(VNS.tool_output(await egress.send(request)))
     assert output["truncated"] is True

@@ -490,6 +490,25 @@ def test_a_pause_is_silence_of_its_true_length_on_both_sides(rig: Rig, tmp_path:
             assert np.abs(audible[-400:, side]).max() > 0.3
 
 
+@pytest.mark.parametrize("answered_ago", [0, 30 * 8000])
+def test_a_call_that_goes_on_over_another_line_is_recorded_on(rig: Rig, answered_ago: int) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 4.0)
+    recorder.change_line()
+    low, high = tone(330, 16_000), tone(900, 16_000)
+    for position in range(0, 16_000, 160):
+        rig.clock.time = 5.0 + position / 8000
+        recorder.received(low[position : position + 160], answered_ago + position)
+        recorder.sent(high[position : position + 160], answered_ago + position)
+    recorder.stop()
+    sound, rate = soundfile.read(rig.make())
+    assert len(sound) == 7 * rate
+    assert abs(frequency(sound[: 4 * rate, 0], rate) - 440) < 3
+    assert not np.abs(sound[4 * rate : 5 * rate]).max() > 0.001
+    assert abs(frequency(sound[5 * rate :, 0], rate) - 330) < 3
+    assert abs(frequency(sound[5 * rate :, 1], rate) - 900) < 3
+
+
 def test_nothing_of_a_pause_touches_the_disk(rig: Rig, tmp_path: Path) -> None:
     recorder = rig.open(RecordingSpec("wav"))
     recorder.pause()

@@ -217,6 +217,13 @@ class RealtimeAgent:
         self._waiting = False
         self._settle(now)
 
+    def told(self, text: str, now: float) -> None:
+        """The call knows something about the party."""
+        if self._stage is not _Stage.CLOSED and self._farewell is None:
+            self._say_to_model(system_text(self._ids(), text))
+            self._want = True
+            self._settle(now)
+
     def move(self, playout: Playout, now: float) -> None:
         """Another line is the party's."""
         self._interrupt(now, cancel=True)

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from switchhook.agents.conversation import ConsultTool
 from switchhook.agents.realtime import dialect
 
-_NO_ARGUMENTS = {"type": "object", "properties": {}}
-
 
 def with_tools(session_update: bytes, tools: Sequence[ConsultTool]) -> bytes:
     """A `session.update` that adds `tools` to the session's own; without any it restores those."""
     added = [
-        {"type": "function", "name": tool.name, "description": tool.description, "parameters": _NO_ARGUMENTS} for tool in tools
+        {"type": "function", "name": tool.name, "description": tool.description, "parameters": _parameters(tool)}
+        for tool in tools
     ]
     return _event({"type": "session.update", "session": {"type": "realtime", "tools": [*_own_tools(session_update), *added]}})
+
+
+def _parameters(tool: ConsultTool) -> dict[str, object]:
+    properties = {name: {"type": "string", "enum": list(words)} for name, words in tool.choices.items()}
+    return {"type": "object", "properties": properties}
 
 
 def system_text(item_id: str, text: str) -> bytes:

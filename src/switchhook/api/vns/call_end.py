@@ -39,6 +39,12 @@ _TEXT = {
     Ending.INTERNAL_ERROR: "Internal error.",
     Ending.REJECTED: "The call was refused.",
 }
+_ANSWERERS = {
+    "human": "HumanDetected",
+    "voicemail": "MachineDetected",
+    "screener": "MachineDetected",
+    "announcement": "OperatorIntercept",
+}
 _LABELS = {Speaker.AGENT: "AI :", Speaker.CALLER: "User:"}
 
 
@@ -138,7 +144,7 @@ def _outbound_result(report: CallReport) -> str:
     if report.attempt.direction is Direction.INBOUND:
         return "N/A"
     if report.connected_at is not None:
-        return "Connected"
+        return _ANSWERERS.get(report.answered_by or "", "Connected")
     if report.verdict.ending in (Ending.CALL_START_FAILED, Ending.INTERNAL_ERROR):
         return "Error"
     return result_word(report.verdict.reason)

@@ -20,10 +20,12 @@ from switchhook.domain.plan import (
     Action,
     AgentSpec,
     Answer,
+    AnswerDetection,
     CallPlan,
     Converse,
     HangUp,
     JournalSpec,
+    OnMachine,
     RecordingSpec,
     Refusal,
     RouteTo,
@@ -140,6 +142,7 @@ def _plan(number: Number, settings: NumberSettings, attempt: CallAttempt, reply:
         max_seconds_cover_transfers=settings.max_seconds_scope == "call",
         record_transfers=settings.record_transfers,
         ring_s=settings.ring_s,
+        answer_detection=_detection(settings),
         customer_call_id=customer_call_id,
         recording=_recording(settings, told),
         journal=JournalSpec(told.log_tool_requests, told.log_tool_replies, told.log_transcription),
@@ -159,6 +162,11 @@ def _recording(settings: NumberSettings, told: Instructions) -> RecordingSpec | 
     if not told.record:
         return None
     return RecordingSpec(told.record_format, told.record_password, settings.pause_recording_on_digits)
+
+
+def _detection(settings: NumberSettings) -> AnswerDetection | None:
+    wanted = settings.answer_detection
+    return AnswerDetection(OnMachine(wanted.on_machine), wanted.message) if wanted else None
 
 
 def _agent(settings: NumberSettings, reply: StartReply) -> AgentSpec:

@@ -24,6 +24,7 @@ class VnsContract:
 
     name = "vns"
     retry_delays_s: Sequence[float] = profile.CALL_END_RETRIES_S
+    tells_of_refused_calls = True
 
     def read_number_settings(self, settings: JsonObject) -> JsonObject:
         """See `schema.NumberSettings`. Raises ApplyError naming each field and its cure."""
@@ -37,7 +38,7 @@ class VnsContract:
         """The reply's plan, the number's fallback, or a refusal."""
         return call_start.read_start_outcome(number, attempt, outcome)
 
-    def tool_request(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> HttpRequest | None:
+    def tool_request(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> HttpRequest | None:
         """The customer's tool; None without a tool URL."""
         return tools.tool_request(_target(plan), attempt, call)
 

@@ -125,6 +125,21 @@ class FallbackSettings(_Strict):
     message: str | None = Field(default=None, description="write the text to speak, or null")
 
 
+class AnswerDetectionSettings(_Strict):
+    """Who answers an outbound call is found out, and this is done about a voicemail."""
+
+    on_machine: Literal["hang_up", "leave_message", "tell_agent"] = Field(
+        default="hang_up", description="write hang_up, leave_message or tell_agent"
+    )
+    message: str | None = Field(default=None, description="write the text to speak after the beep")
+
+    @model_validator(mode="after")
+    def _a_message_to_leave(self) -> AnswerDetectionSettings:
+        if self.on_machine == "leave_message" and not (self.message or "").strip():
+            raise ValueError("leaves a message and names none; write message: the text to speak after the beep")
+        return self
+
+
 class NumberSettings(_Strict):
     """What an apply file says about a number under the VNS contract."""
 
@@ -143,6 +158,9 @@ class NumberSettings(_Strict):
     number_format: NumberFormat = Field(default=profile.NUMBER_FORMAT, description="write national, e164 or raw")
     ai_speaks_first: bool = Field(default=profile.AI_SPEAKS_FIRST, description="write true or false")
     log_timezone: Zone = Field(default=profile.LOG_TIMEZONE, description="write a zone name such as UTC or America/Denver")
+    answer_detection: AnswerDetectionSettings | None = Field(
+        default=None, description="write {on_machine: hang_up}, {on_machine: leave_message, message: …}, or null"
+    )
     ring_s: float = Field(default=profile.OUTBOUND_RING_S, gt=0, le=300, description="write seconds from 1 to 300")
     max_seconds_scope: Literal["ai", "call"] = Field(
         default="ai", description="write ai (the limit ends with the agent's part) or call (it covers transfers too)"
@@ -187,6 +205,7 @@ def _describe(names: list[str]) -> tuple[type[BaseModel], str]:
         "call_end": WebhookSettings,
         "fallback": FallbackSettings,
         "basic": BasicAuth,
+        "answer_detection": AnswerDetectionSettings,
     }
     for position, name in enumerate(names):
         field = model.model_fields.get(name)

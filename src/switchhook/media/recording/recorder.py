@@ -70,16 +70,27 @@ class CallRecorder:
         self._audible_from = 0
         """Sound placed before this position is silenced; during a pause that is all of it."""
         self._paused = False
+        self._line_changed = False
+        self._shift = 0
+        """Added to a line's positions; that of the first line is nought."""
         self._dropped = 0
         self._stopped = False
 
     def received(self, payload: bytes, position: int) -> None:
         """Sound from the caller."""
-        self._place(payload, position, 0)
+        if self._line_changed:
+            self._go_on_from(position)
+        self._place(payload, position + self._shift, 0)
 
     def sent(self, payload: bytes, position: int) -> None:
         """Sound to the caller."""
-        self._place(payload, position, SAMPLES)
+        if self._line_changed:
+            self._go_on_from(position)
+        self._place(payload, position + self._shift, SAMPLES)
+
+    def change_line(self) -> None:
+        """What follows comes from another line; its first frame is placed at the present time."""
+        self._line_changed = True
 
     def pause(self) -> None:
         """Silence from here on; idempotent."""
@@ -106,6 +117,10 @@ class CallRecorder:
             )
         file, samples = self._file, self._end
         self._writer.put(lambda: file.end(samples))
+
+    def _go_on_from(self, position: int) -> None:
+        present = max(int((self._clock.now() - self._started) * SAMPLES), self._end)
+        self._shift, self._line_changed = present - position, False
 
     def _place(self, payload: bytes, position: int, channel: int) -> None:
         index, offset = divmod(position, SAMPLES)

@@ -8,12 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from switchhook.telephony.wire.sip.address import NameAddr
+from switchhook.telephony.wire.sip.digest import Account
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.message import Request, Response
+from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
+from switchhook.telephony.wire.sip.session_core import SDP
 from switchhook.telephony.wire.sip.session_events import Referred, TransferRequested
 from switchhook.telephony.wire.sip.session_transfer import SUBSCRIPTION_S
 from switchhook.telephony.wire.sip.user_agent import UserAgentOptions
-from tests.peers.sip_caller import AgentOnClock, Caller, statuses
+from tests.peers.sip_caller import LOCAL, AgentOnClock, Caller, sdp, statuses
 
 TARGET = "sip:+17205550199@carrier.example"
 ACTIVE = "active;expires=60"
@@ -392,6 +396,109 @@ def test_what_is_no_status_is_an_error() -> None:
     talk.asked()
     with pytest.raises(ValueError, match="99"):
         talk.result(99)
+
+
+# -- in a call that we placed
+
+
+class Placed:
+    """A call of ours, answered by a callee who asks for proofs when told to."""
+
+    def __init__(self, credentials: Account | None = None) -> None:
+        self.ua = AgentOnClock()
+        self.callee = Caller(call_id="", from_tag="ct")
+        asked = OutgoingInvite(
+            flow=self.callee.flow,
+            request_uri=f"sip:+17205550111@{self.callee.host}:{self.callee.port}",
+            from_=NameAddr.parse("<sip:+17205550100@198.51.100.1>"),
+            to=NameAddr.parse("<sip:+17205550111@192.0.2.10>"),
+            media=LOCAL,
+            credentials=credentials,
+        )
+        self.session = self.ua.agent.invite(asked, self.ua.now)
+        self.ua.settle()
+        invite = self.ua.sent[-1][1]
+        assert isinstance(invite, Request)
+        self.invite = invite
+        self.callee.call_id, self.callee.to_tag = invite.call_id, invite.from_.tag
+        self.reply(
+            invite, 200, ("Contact", f"<sip:ann@{self.callee.host}:{self.callee.port}>"), ("Content-Type", SDP), body=sdp()
+        )
+
+    def reply(self, request: Request, status: int, *headers: tuple[str, str], body: bytes = b"") -> list[Request | Response]:
+        response = request.reply(status, None, self.callee.from_tag)
+        for name, value in headers:
+            response.headers.add(name, value)
+        response.body = body
+        return self.ua.receive(bytes(response), self.callee.flow)
+
+    def refer(self) -> Request:
+        [request] = self.ua.do(lambda agent, now: agent.refer(self.session, TARGET, None, now))
+        assert isinstance(request, Request)
+        return request
+
+    def notify(self, status: int, cseq: int) -> list[int | str]:
+        headers = [("Event", f"refer;id={cseq}"), ("Subscription-State", DONE)]
+        body = f"SIP/2.0 {status} X\r\n".encode()
+        return statuses(self.ua.receive(self.callee.write("NOTIFY", headers, body, "message/sipfrag"), self.callee.flow))
+
+    @property
+    def told(self) -> list[tuple[int, bool, bool]]:
+        return [(event.status, event.final, event.accepted) for _, event in self.ua.events if isinstance(event, Referred)]
+
+
+def test_a_call_that_we_placed_is_referred_like_any_other() -> None:
+    placed = Placed()
+    refer = placed.refer()
+    assert refer.to.tag == "ct"
+    placed.reply(refer, 202)
+    assert placed.notify(200, refer.cseq.number) == [200]
+    placed.ua.receive(placed.callee.write("BYE"), placed.callee.flow)
+    assert placed.told == [(202, False, True), (200, True, True)]
+    assert [event.reason for event in placed.ua.ended] == ["referred"]
+    placed.ua.advance(200)
+    assert placed.ua.empty
+
+
+def test_a_callee_asks_for_a_transfer() -> None:
+    placed = Placed()
+    sent = placed.ua.receive(placed.callee.write("REFER", [("Refer-To", f"<{TARGET}>")]), placed.callee.flow)
+    assert statuses(sent) == [202, "NOTIFY"]
+    [done] = placed.ua.do(lambda agent, now: agent.refer_result(placed.session, 603, now))
+    assert news([done])[2] == b"SIP/2.0 603 Decline\r\n"
+
+
+def test_a_challenge_to_our_refer_is_answered() -> None:
+    placed = Placed(Account("pbx", "carrier", "open sesame"))
+    first = placed.refer()
+    challenge = ("Proxy-Authenticate", 'Digest realm="carrier", nonce="n", algorithm=MD5, qop="auth"')
+    [second] = placed.reply(first, 407, challenge)
+    assert isinstance(second, Request)
+    assert second.cseq.number == first.cseq.number + 1
+    assert second.headers.get_all("Refer-To") == first.headers.get_all("Refer-To")
+    assert 'username="pbx"' in (second.headers.get("Proxy-Authorization") or "")
+    placed.reply(second, 202)
+    assert placed.notify(200, first.cseq.number) == [481]
+    assert placed.notify(200, second.cseq.number) == [200]
+    assert placed.told == [(202, False, True), (200, True, True)]
+
+
+def test_a_wrong_password_is_a_refusal() -> None:
+    placed = Placed(Account("pbx", "carrier", "wrong"))
+    challenge = ("WWW-Authenticate", 'Digest realm="carrier", nonce="n"')
+    [second] = placed.reply(placed.refer(), 401, challenge)
+    assert isinstance(second, Request)
+    placed.reply(second, 401, challenge)
+    assert placed.told == [(401, True, False)]
+
+
+def test_a_call_that_we_placed_can_be_replaced() -> None:
+    placed = Placed()
+    placed.ua.agent.may_replace = lambda trunk, session: session == placed.session
+    other = Caller(call_id="call-2@phone", from_tag="ft2")
+    value = f"{placed.invite.call_id};to-tag={placed.invite.from_.tag};from-tag=ct"
+    placed.ua.receive(other.invite(headers=[("Replaces", value)]), other.flow)
+    assert placed.ua.invited[0].replaces == placed.session
 
 
 # -- whatever comes

@@ -271,12 +271,15 @@ def test_a_call_over_a_bad_network(seed: int, loss: float) -> None:
 
 # -- hostile bytes
 
-FIELDS = ("Contact", "Record-Route", "Require", "Session-Expires", "Min-SE", "RAck", "Content-Type", "Supported", "Route", "Via")
+FIELDS = (
+    *("Contact", "Record-Route", "Require", "Session-Expires", "Min-SE", "RAck", "Content-Type", "Supported", "Route", "Via"),
+    *("Refer-To", "Refer-Sub", "Referred-By", "Replaces", "Event", "Subscription-State"),
+)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(["INVITE", "ACK", "BYE", "UPDATE", "INFO", "PRACK", "OPTIONS", "CANCEL", "REFER"]),
+    st.sampled_from(["INVITE", "ACK", "BYE", "UPDATE", "INFO", "PRACK", "OPTIONS", "CANCEL", "REFER", "NOTIFY"]),
     st.lists(st.tuples(st.sampled_from(FIELDS), st.text(max_size=30).filter(lambda text: "\r" not in text and "\n" not in text))),
     st.binary(max_size=60),
     st.sampled_from(["early", "answered", "none"]),

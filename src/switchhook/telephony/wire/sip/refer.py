@@ -12,7 +12,7 @@ from switchhook.telephony.wire.sip.grammar import parse_params, parse_uint, unes
 from switchhook.telephony.wire.sip.message import Request
 from switchhook.telephony.wire.sip.reasons import REASON_PHRASES
 from switchhook.telephony.wire.sip.replaces import Replaces
-from switchhook.telephony.wire.sip.uri import OpaqueUri, SipUri, parse_uri
+from switchhook.telephony.wire.sip.uri import OpaqueUri, SipUri, TelUri, parse_uri
 
 EVENT = "refer"
 SIPFRAG = "message/sipfrag"
@@ -70,7 +70,7 @@ def read_refer_to(request: Request) -> ReferTarget:
     if address is None or len(request.headers.get_all("Refer-To")) > 1:
         raise RemoteProtocolError(400, "Refer-To: expected one value")
     uri = address.uri
-    if isinstance(uri, OpaqueUri):
+    if isinstance(uri, OpaqueUri) or (isinstance(uri, TelUri) and not uri.user):
         raise RemoteProtocolError(400, "Refer-To: expected a sip, sips or tel URI")
     if not isinstance(uri, SipUri):
         return ReferTarget(str(uri), None)

@@ -1,0 +1,222 @@
+"""The dialling policy of all accounts while the server runs: who has dialled how much, and whether one call more may be placed.
+
+Rate and concurrency are counted in this process. What a day has cost is kept in the database: a call's longest duration is reserved
+before it is dialled and what it did not use is given back afterwards, so that a server that dies leaves a sum that is too high, never
+one that is too low.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from switchhook.domain.dialling import DiallingRules, DialPermit, DialPurpose, DialRefused
+from switchhook.domain.model import Number
+from switchhook.domain.ports import Clock
+from switchhook.domain.records import AccountSettings
+from switchhook.usecases.dialling_policy import (
+    RULES,
+    Judgement,
+    Usage,
+    cost_microdollars,
+    judge,
+    limit_microdollars,
+    reservation_microdollars,
+    spend_refusal,
+)
+from switchhook.usecases.numbering import country_of
+from switchhook.usecases.repositories import SpendStore
+
+logger = logging.getLogger(__name__)
+
+RESERVE_S = 2.0
+"""Patience with the database before a call of an account with max_spend_per_day is refused."""
+SETTLE_EVERY_S = 1.0
+UNAVAILABLE = "unavailable"
+_PREFIX_CHARS = 9
+"""So much of a number with its plus sign tells its country in every numbering plan."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of an account, and what it uses."""
+
+    rules: DiallingRules
+    numbers: tuple[str, ...]
+    countries: frozenset[str] | None = None
+    """Of its numbers; found when first asked for."""
+    live: set[int] = field(default_factory=set)
+    """Tokens of the permits that are out."""
+    calls_ready: float = 0.0
+    counted_at: float = float("-inf")
+    """When `calls_ready` was true, monotonic."""
+
+    def own_countries(self) -> frozenset[str]:
+        """The countries of its numbers."""
+        if self.countries is None:
+            self.countries = own_countries(self.numbers)
+        return self.countries
+
+    def usage(self, now: float) -> Usage:
+        """The state of the limits; the rate fills up to one second's calls."""
+        rate = self.rules.calls_per_second
+        self.calls_ready = min(max(1.0, rate), self.calls_ready + (now - self.counted_at) * rate)
+        self.counted_at = now
+        return Usage(len(self.live), self.calls_ready)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a permit holds."""
+
+    account: str
+    rules: DiallingRules
+    day: date
+    reserved_microdollars: int = 0
+
+
+class AccountDialling:
+    """Admits calls and counts them (`domain.ports.DiallingGate`). `replace` names the accounts; `run` writes the costs down."""
+
+    def __init__(self, spend: SpendStore, clock: Clock) -> None:
+        self._spend = spend
+        self._clock = clock
+        self._accounts: dict[str, _Account] = {}
+        self._claims: dict[int, _Claim] = {}
+        self._tokens = 0
+        self._unsettled: Counter[tuple[str, date]] = Counter()
+        self._released = asyncio.Event()
+        self.refused: Counter[str] = Counter(dict.fromkeys((*RULES, UNAVAILABLE), 0))
+        """Refusals by rule."""
+
+    @property
+    def live(self) -> int:
+        """Permits that are out."""
+        return len(self._claims)
+
+    def replace(self, accounts: Mapping[str, AccountSettings], numbers: Iterable[Number]) -> None:
+        """Put these rules in force. What an account uses goes on being counted; calls under way are left alone."""
+        owned: dict[str, list[str]] = {}
+        for number in numbers:
+            owned.setdefault(number.account, []).append(number.number)
+        before, self._accounts = self._accounts, {}
+        for name, settings in accounts.items():
+            # A rule is looked up in a long list with each call.
+            rules = settings.dialling
+            account = before.get(name) or _Account(rules, ())
+            found = tuple(owned.get(name, ()))
+            if found != account.numbers:
+                account.numbers, account.countries = found, None
+            account.rules = rules
+            self._accounts[name] = account
+        for token, claim in self._claims.items():
+            if claim.account in self._accounts:
+                self._accounts[claim.account].live.add(token)
+
+    # -- DiallingGate -----------------------------------------------------------------------------
+
+    async def admit(self, account: str, number: str, purpose: DialPurpose) -> DialPermit | DialRefused:
+        """Judge a number as anybody wrote it, and count the call. Never raises but for cancellation."""
+        try:
+            decision = await self._admit(account, number, purpose)
+        except Exception:
+            logger.exception("the dialling policy failed", extra={"account": account})
+            decision = DialRefused(UNAVAILABLE, "the dialling policy could not judge the call; try again later")
+        if isinstance(decision, DialRefused):
+            self.refused[decision.rule] += 1
+            told = {"account": account, "rule": decision.rule, "purpose": purpose.value, "refusal": decision.message}
+            logger.warning("dialling refused", extra=told)
+        return decision
+
+    def release(self, permit: DialPermit, seconds: float) -> None:
+        """The call is over; it was connected for so long. Idempotent."""
+        claim = self._claims.pop(permit.token, None)
+        if claim is None:
+            return
+        account = self._accounts.get(claim.account)
+        if account is not None:
+            account.live.discard(permit.token)
+        owed = cost_microdollars(claim.rules, max(0.0, seconds)) - claim.reserved_microdollars
+        if owed:
+            self._unsettled[claim.account, claim.day] += owed
+            self._released.set()
+
+    async def _admit(self, name: str, number: str, purpose: DialPurpose) -> DialPermit | DialRefused:
+        account = self._accounts.get(name)
+        if account is None:
+            return DialRefused(UNAVAILABLE, f"there is no account {name}; add it under accounts: in the apply file")
+        now_utc = self._clock.utc()
+        usage = account.usage(self._clock.now())
+        decision = judge(account.rules, account.own_countries(), number, usage, now_utc).decision
+        if isinstance(decision, DialRefused):
+            return decision
+        self._tokens += 1
+        permit = replace(decision, token=self._tokens)
+        self._claims[permit.token] = _Claim(name, account.rules, now_utc.date())
+        account.live.add(permit.token)
+        account.calls_ready -= 1
+        if purpose is DialPurpose.MESSAGE or account.rules.max_spend_per_day is None:
+            return permit
+        return await self._reserve(permit, account.rules.max_spend_per_day)
+
+    async def _reserve(self, permit: DialPermit, limit: float) -> DialPermit | DialRefused:
+        claim = self._claims[permit.token]
+        amount = reservation_microdollars(claim.rules)
+        reserved = False
+        try:
+            async with asyncio.timeout(RESERVE_S):
+                reserved = await self._spend.reserve(claim.account, claim.day, amount, limit_microdollars(limit))
+        except TimeoutError:
+            return DialRefused(UNAVAILABLE, "the day's spend could not be read from the database; try again later")
+        finally:
+            if not reserved:
+                self.release(permit, 0)
+        if not reserved:
+            return DialRefused("spend", spend_refusal(claim.rules))
+        self._claims[permit.token] = replace(claim, reserved_microdollars=amount)
+        return permit
+
+    # -- costs -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write down what calls cost, until cancelled."""
+        while True:
+            await self._released.wait()
+            await self.settle()
+            await asyncio.sleep(SETTLE_EVERY_S)
+
+    async def settle(self) -> None:
+        """Write down what the calls that are over cost. What cannot be written now is kept for the next time."""
+        self._released.clear()
+        amounts, self._unsettled = self._unsettled, Counter()
+        if not amounts:
+            return
+        try:
+            await self._spend.add(dict(amounts))
+        except BaseException as error:
+            for key, amount in amounts.items():
+                self._unsettled[key] += amount
+            self._released.set()
+            if not isinstance(error, Exception):
+                raise
+            logger.warning("the cost of calls could not be written down; it is tried again", exc_info=error)
+
+
+def own_countries(numbers: Iterable[str]) -> frozenset[str]:
+    """The countries of E.164 numbers."""
+    one_of_each = {number[:_PREFIX_CHARS]: number for number in numbers}
+    return frozenset(found for number in one_of_each.values() if (found := country_of(number)) is not None)
+
+
+async def explain(
+    settings: AccountSettings, numbers: Iterable[str], number_text: str, spend: SpendStore, now_utc: datetime
+) -> Judgement:
+    """What the policy says of a number now, apart from what only a running server counts: rate and concurrency."""
+    rules = settings.dialling
+    spent = 0 if rules.max_spend_per_day is None else await spend.spent(settings.name, now_utc.date())
+    ready = max(1.0, rules.calls_per_second)
+    return judge(rules, own_countries(numbers), number_text, Usage(0, ready, spent), now_utc)
