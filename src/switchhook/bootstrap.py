@@ -28,7 +28,7 @@ from switchhook.api.app import HttpDoor, application
 from switchhook.api.ops import health
 from switchhook.api.ops.logs import set_up_logging
 from switchhook.api.ops.metrics import Metrics, Sample
-from switchhook.api.twilio.messages import Credentials, TwilioMessages
+from switchhook.api.twilio.messages import TwilioMessages
 from switchhook.api.vns import makecall_routes, recordings_routes, sms_routes
 from switchhook.api.vns.contract import VnsContract
 from switchhook.api.vns.routes import routes as vns_routes
@@ -44,7 +44,7 @@ from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Nu
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import OfferedLeg, Playout
-from switchhook.domain.records import OutboxCounts
+from switchhook.domain.records import OutboxCounts, TwilioCredentials
 from switchhook.egress import Egress
 from switchhook.media.hold_sound import waiting_sounds
 from switchhook.media.recording.recorder import Background, SpoolRecorders
@@ -174,7 +174,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.realtime = RealtimeDoor(self._engine(), self._account_of, settings.max_calls)
         self.media = MediaListener(settings.http_host, settings.media_listener_port, {"/v1/realtime": self.realtime.accept})
-        self._accounts, self._twilio = dict[bytes, str](), dict[str, Credentials]()
+        self._accounts, self._twilio = dict[bytes, str](), dict[str, TwilioCredentials]()
         self._tasks: asyncio.TaskGroup | None = None
         self._making: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
@@ -231,9 +231,10 @@ class Server:
         directory = await self.store.directory.read()
         self.trunks.replace(directory.trunks.values())
         self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}
+        self._twilio = {name: account.twilio for name, account in directory.accounts.items() if account.twilio is not None}
         self.tokens.forget()
 
-    async def _twilio_of(self, account: str) -> Credentials | None:
+    async def _twilio_of(self, account: str) -> TwilioCredentials | None:
         return self._twilio.get(account)
 
     def _account_of(self, token: str) -> str | None:

@@ -164,7 +164,7 @@ class AgentOnClock:
         self.settle()
         return [message for _, message, _ in self.sent[before:]]
 
-    def do(self, act: Callable[[UserAgent, float], None]) -> list[Request | Response]:
+    def do(self, act: Callable[[UserAgent, float], object]) -> list[Request | Response]:
         """A decision of the call; returns what was sent at once."""
         before = len(self.sent)
         act(self.agent, self.now)

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
@@ -18,13 +18,14 @@ from switchhook.domain.ports import LegAnswered, LegEnded, LegProgress
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_line import SipLine
-from switchhook.telephony.sip_outgoing_leg import OutgoingSipLeg
+from switchhook.telephony.sip_outgoing_leg import SILENCE_S, OutgoingSipLeg
 from switchhook.telephony.wire.offer_answer import LocalMedia, Negotiated
 from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.message import Request
 from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
 from switchhook.telephony.wire.sip.session_events import SessionId
+from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.telephony.wire.sip.user_agent import UserAgent
 from tests.peers.answering_machine import LOOPBACK, answering_machine
 from tests.peers.outgoing_call import CALLED, OutgoingCall, dial, route, waiting_call
@@ -264,6 +265,27 @@ async def test_the_invite_names_both_parties(bench: Bench) -> None:
     assert str(asked.from_) == '"Acme" <sip:+17205550100@127.0.0.1>'
     assert ("Replaces", "a;to-tag=b;from-tag=c") in asked.headers
     assert asked.ring_s == 45.0
+    call.leg.close()
+    await told()
+
+
+async def test_only_a_last_route_is_waited_for_to_the_end(bench: Bench) -> None:
+    call = bench.call(2)
+    call.leg.on_ended("trunk-failed", "silent", 408)
+    assert [asked.silence_s for asked in bench.placer.asked] == [SILENCE_S, None]
+    call.leg.close()
+    await told()
+
+
+async def test_a_route_says_which_redirections_may_be_followed(bench: Bench) -> None:
+    call = bench.call(None)
+    plain = route(call.leg, 5070)
+    call.leg.begin([plain, replace(plain, may_follow=lambda uri: uri.host == "127.0.0.2")])
+    call.leg.on_ended("refused", "Moved", 500)
+    refused, followed = bench.placer.asked
+    assert (refused.redirects, followed.redirects) == (0, 3)
+    assert not refused.may_follow(SipUri("127.0.0.2"))
+    assert followed.may_follow(SipUri("127.0.0.2"))
     call.leg.close()
     await told()
 

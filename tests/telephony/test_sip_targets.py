@@ -21,7 +21,11 @@ from switchhook.telephony.wire.sip.uri import SipUri
 from tests.peers.dns_server import dns_server
 
 ZONE = {
-    ("_sip._udp.carrier.test.", "SRV"): ["20 0 5062 backup.carrier.test.", "10 60 5070 a.carrier.test.", "10 40 5071 b.carrier.test."],
+    ("_sip._udp.carrier.test.", "SRV"): [
+        "20 0 5062 backup.carrier.test.",
+        "10 60 5070 a.carrier.test.",
+        "10 40 5071 b.carrier.test.",
+    ],
     ("_sips._tcp.carrier.test.", "SRV"): ["1 1 5443 a.carrier.test."],
     ("_sip._tcp.stream.test.", "SRV"): ["1 1 5090 a.carrier.test."],
     ("_sip._udp.refusing.test.", "SRV"): ["0 0 0 ."],

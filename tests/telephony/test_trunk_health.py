@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -74,7 +75,9 @@ def test_without_an_interval_there_are_no_probes() -> None:
     ("status", "retry_after_s", "avoided_s"),
     [(None, None, AVOID_S), (503, None, AVOID_S), (503, 7.0, 7.0), (503, 86_400.0, MAX_AVOID_S)],
 )
-def test_an_address_that_fails_is_tried_last_for_a_while(status: int | None, retry_after_s: float | None, avoided_s: float) -> None:
+def test_an_address_that_fails_is_tried_last_for_a_while(
+    status: int | None, retry_after_s: float | None, avoided_s: float
+) -> None:
     health = TrunkHealth(None, lambda: 0.5)
     health.tried(HERE, status, retry_after_s, 100.0)
     assert health.avoids(HERE, 100.0)
@@ -143,7 +146,7 @@ def test_whatever_happens_probes_go_on_and_changes_alternate(steps: list[tuple[S
                 changes.append(effect.healthy)
             else:
                 asked += 1
-    assert all(first is not second for first, second in zip(changes, changes[1:], strict=False))
+    assert all(first is not second for first, second in itertools.pairwise(changes))
     assert changes[:1] in ([], [False])
     due = health.deadline
     if due is not None:

@@ -58,7 +58,10 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class ConversationOver:
-    """The agent has said goodbye and the goodbye was heard (or its 15 s are over): hang up."""
+    """The agent has said goodbye and the goodbye was heard (or its 15 s are over), or nobody spoke for too long: hang up."""
+
+    reason: str = "agent-ended"
+    """For the verdict: `agent-ended` or `silence`."""
 
 
 class FailureKind(Enum):
@@ -104,6 +107,9 @@ class Agent(Protocol):
 
     def start(self, now: float, waiting: bool = False) -> None:
         """Begin: gives `OpenModel`. `waiting`: get ready, and say nothing before `party_arrived`."""
+
+    def speak_first(self, now: float) -> None:
+        """Say something as soon as possible: the greeting that was to be played could not be."""
 
     def party_arrived(self, now: float) -> None:
         """The party that was being called has answered."""

@@ -49,6 +49,12 @@ class VoiceUnavailable(SwitchhookError):
     code = "voice-unavailable"
 
 
+class GreetingUnavailable(SwitchhookError):
+    """The greeting of a call could not be fetched or read; the agent speaks first instead."""
+
+    code = "greeting-unavailable"
+
+
 class PortsExhausted(SwitchhookError):
     """Every RTP port of the range is leased."""
 

@@ -298,6 +298,13 @@ class Recorders(Protocol):
         """
 
 
+class Greetings(Protocol):
+    """Fetches the sound that greets a caller."""
+
+    async def fetch(self, url: str, encoding: Encoding) -> bytes:
+        """Sound in the encoding, bounded in size and time. Raises GreetingUnavailable."""
+
+
 class Voice(Protocol):
     """A local voice for fixed messages."""
 

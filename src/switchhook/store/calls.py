@@ -230,7 +230,7 @@ def _record(row: Any) -> CallRecord:
         msgspec.convert(row.transfers, tuple[TransferRecord, ...]),
         row.usage,
         row.figures,
-        row.costs,
+        row.costs or {},
     )
 
 

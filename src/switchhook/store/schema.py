@@ -24,7 +24,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that the code needs."""
 
 
@@ -83,7 +83,7 @@ accounts = Table(
     Column("dialling", JSON),
     Column("credentials_sealed", LargeBinary),
 )
-"""`dialling`: the account's DiallingRules; NULL: the defaults. `credentials_sealed` is JSON: what proves it to Twilio, and us to Veevo."""
+"""`dialling`: the account's DiallingRules; NULL: the defaults. `credentials_sealed` is JSON: its Twilio and Veevo secrets."""
 
 dialling_spend = Table(
     "dialling_spend",
@@ -165,7 +165,7 @@ calls = Table(
     Column("transfers", JSON, nullable=False),
     Column("usage", JSON, nullable=False),
     Column("figures", JSON, nullable=False),
-    Column("costs", JSON, nullable=False),
+    Column("costs", JSON),
     _choice("direction", "inbound", "outbound"),
     Index("ix_calls_account", "account", "started_at"),
     Index("ix_calls_started_at", "started_at"),

@@ -25,6 +25,11 @@ from switchhook.telephony.wire.sip.session_events import SessionId
 
 logger = logging.getLogger(__name__)
 
+SILENCE_S = 6.0
+"""A trunk that has said nothing for so long, not even 100 Trying, is given up for the next route: by then it has been asked four
+times over UDP. Should it answer all the same, it gets CANCEL."""
+MAX_REDIRECTS = 3
+
 
 class CallPlacer(MediaDoor, Protocol):
     """What the leg asks of the SIP server."""
@@ -159,7 +164,7 @@ class OutgoingSipLeg(SipLine):
         media = self._server.local_media(route.flow, rtp_port, SrtpMode(route.trunk.srtp.value))
         # What the house speaks goes first, so that nothing need be translated where the far side has no wish of its own.
         encodings = sorted(media.encodings, key=lambda name: name != self._encoding.name)
-        return OutgoingInvite(
+        invite = OutgoingInvite(
             flow=route.flow,
             request_uri=route.request_uri,
             from_=route.from_,
@@ -169,7 +174,11 @@ class OutgoingSipLeg(SipLine):
             credentials=route.credentials,
             headers=(*route.identity_headers, *self._headers),
             ring_s=self.request.ring_s,
+            silence_s=SILENCE_S if self._routes else None,
         )
+        if route.may_follow is None:
+            return invite
+        return replace(invite, redirects=MAX_REDIRECTS, may_follow=route.may_follow)
 
     def _fail(self, reason: str, detail: str) -> None:
         session = self._session

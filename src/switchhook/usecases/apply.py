@@ -6,7 +6,7 @@ What the file does not name is left alone; `remove: true` takes a token, a trunk
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +16,10 @@ import msgspec
 from switchhook.domain.contract import Contract
 from switchhook.domain.errors import ApplyError
 from switchhook.domain.model import Number, Trunk
-from switchhook.domain.records import Directory, DirectoryUpdate
+from switchhook.domain.records import AccountSettings, Directory, DirectoryUpdate
 from switchhook.usecases.accounts import token_digest
-from switchhook.usecases.apply_schema import ApplyFile, NumberEntry, TrunkEntry, read_file
+from switchhook.usecases.apply_entries import AccountEntry, NumberEntry
+from switchhook.usecases.apply_schema import ApplyFile, read_file
 from switchhook.usecases.repositories import DirectoryStore
 
 _SECRET_WORDS = ("header", "password", "token", "secret", "key", "auth", "bearer", "basic")
@@ -103,7 +104,7 @@ class _Wanted:
         self._there = there
         self._contracts = contracts
         self._problems: list[str] = []
-        self._accounts: dict[str, None] = {}
+        self._accounts: dict[str, AccountSettings] = {}
         self._tokens: dict[tuple[str, str], bytes] = {}
         self._trunks: dict[str, Trunk] = {}
         self._numbers: dict[str, Number] = {}
@@ -121,7 +122,7 @@ class _Wanted:
     def update(self) -> DirectoryUpdate:
         """What to write."""
         return DirectoryUpdate(
-            accounts=tuple(self._accounts),
+            accounts=tuple(self._accounts.values()),
             tokens=tuple((account, name, digest) for (account, name), digest in self._tokens.items()),
             trunks=tuple(self._trunks.values()),
             numbers=tuple(self._numbers.values()),
@@ -132,24 +133,36 @@ class _Wanted:
 
     def _read_accounts(self) -> None:
         owners = {digest: (account, name) for account, names in self._there.tokens.items() for name, digest in names.items()}
+        keys = {known.veevo.management_key: known.name for known in self._there.accounts.values() if known.veevo}
         seen: set[str] = set()
         for index, account in enumerate(self._file.accounts):
             if self._again(account.name, seen, f"accounts[{index}].name"):
                 continue
-            added = account.name not in self._there.tokens
-            self.changes.append(Change(Action.ADDED if added else Action.UNCHANGED, f"account {account.name}"))
-            if added:
-                self._accounts[account.name] = None
-            names: set[str] = set()
-            for position, token in enumerate(account.tokens):
-                where = f"accounts[{index}].tokens[{position}]"
-                if self._again(token.name, names, f"{where}.name"):
-                    continue
-                key = (account.name, token.name)
-                if token.remove or token.value is None:
-                    self._remove(self._removed_tokens, key, self._token(key) is not None, f"token {'/'.join(key)}")
-                else:
-                    self._read_token(key, token_digest(token.value), owners, where)
+            self._read_settings(account, keys, f"accounts[{index}]")
+            self._read_tokens(account, owners, f"accounts[{index}]")
+
+    def _read_settings(self, entry: AccountEntry, keys: dict[str | None, str], where: str) -> None:
+        old = self._there.accounts.get(entry.name)
+        new = entry.settings(old or AccountSettings(entry.name))
+        key = new.veevo.management_key if new.veevo else None
+        if key is not None and keys.setdefault(key, entry.name) != entry.name:
+            self._problems.append(f"{where}.veevo.management_key: is that of the account {keys[key]} already; make another one")
+        if old != new:
+            self._accounts[new.name] = new
+        details = differences(_account_values(old), _account_values(new)) if old else ()
+        self.changes.append(Change(_action(old, new), f"account {entry.name}", tuple(details)))
+
+    def _read_tokens(self, account: AccountEntry, owners: dict[bytes, tuple[str, str]], where: str) -> None:
+        names: set[str] = set()
+        for position, token in enumerate(account.tokens):
+            place = f"{where}.tokens[{position}]"
+            if self._again(token.name, names, f"{place}.name"):
+                continue
+            key = (account.name, token.name)
+            if token.remove or token.value is None:
+                self._remove(self._removed_tokens, key, self._token(key) is not None, f"token {'/'.join(key)}")
+            else:
+                self._read_token(key, token_digest(token.value), owners, place)
 
     def _read_token(self, key: tuple[str, str], digest: bytes, owners: dict[bytes, tuple[str, str]], where: str) -> None:
         owner = owners.setdefault(digest, key)
@@ -175,7 +188,7 @@ class _Wanted:
             if entry.remove:
                 self._remove(self._removed_trunks, entry.name, old is not None, f"trunk {entry.name}")
             elif self._account_is_known(entry.account, where):
-                new = _trunk(entry)
+                new = entry.trunk()
                 if old != new:
                     self._trunks[new.name] = new
                 details = differences(_trunk_values(old), _trunk_values(new)) if old else ()
@@ -280,27 +293,19 @@ def _action(old: object, new: object) -> Action:
     return Action.UNCHANGED if old == new else Action.CHANGED
 
 
-def _trunk(entry: TrunkEntry) -> Trunk:
-    return Trunk(
-        entry.name,
-        entry.account or "",
-        entry.address or "",
-        tuple(entry.allow_from),
-        entry.username,
-        entry.password,
-        entry.register_,
-    )
+def _account_values(account: AccountSettings) -> dict[str, Any]:
+    values = {name: value for name, value in asdict(account).items() if value is not None}
+    return {**values, "dialling": _flat(values["dialling"])}
 
 
 def _trunk_values(trunk: Trunk) -> dict[str, Any]:
-    return {
-        "account": trunk.account,
-        "address": trunk.address,
-        "allow_from": ", ".join(trunk.allow_from) or None,
-        "username": trunk.username,
-        "password": trunk.password,
-        "register": trunk.register,
-    }
+    return _flat(asdict(trunk))
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as people write them, choices by their word."""
+    shown = {name: ", ".join(value) or None if isinstance(value, tuple) else value for name, value in values.items()}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in shown.items()}
 
 
 def _number_values(number: Number) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The dialling policy of all accounts while the server runs: who has dialled how much, and whether one call more may be placed.
 
-Rate and concurrency are counted in this process. What a day has cost is kept in the database: a call's longest duration is reserved
-before it is dialled and what it did not use is given back afterwards, so that a server that dies leaves a sum that is too high, never
-one that is too low.
+Rate and concurrency are counted in this process. What a day has cost is kept in the database: a call's longest duration is
+reserved before it is dialled, and what it did not use is given back afterwards. So a server that dies leaves a sum that is too
+high, never one that is too low.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 RESERVE_S = 2.0
 """Patience with the database before a call of an account with max_spend_per_day is refused."""
 SETTLE_EVERY_S = 1.0
+LAST_SETTLE_S = 5.0
+"""How long a stopping server waits for the costs to be written down."""
 UNAVAILABLE = "unavailable"
 _PREFIX_CHARS = 9
 """So much of a number with its plus sign tells its country in every numbering plan."""
@@ -90,6 +92,7 @@ class AccountDialling:
         self._tokens = 0
         self._unsettled: Counter[tuple[str, date]] = Counter()
         self._released = asyncio.Event()
+        self._settling = asyncio.Lock()
         self.refused: Counter[str] = Counter(dict.fromkeys((*RULES, UNAVAILABLE), 0))
         """Refusals by rule."""
 
@@ -105,7 +108,6 @@ class AccountDialling:
             owned.setdefault(number.account, []).append(number.number)
         before, self._accounts = self._accounts, {}
         for name, settings in accounts.items():
-            # A rule is looked up in a long list with each call.
             rules = settings.dialling
             account = before.get(name) or _Account(rules, ())
             found = tuple(owned.get(name, ()))
@@ -189,21 +191,29 @@ class AccountDialling:
             await self.settle()
             await asyncio.sleep(SETTLE_EVERY_S)
 
-    async def settle(self) -> None:
-        """Write down what the calls that are over cost. What cannot be written now is kept for the next time."""
-        self._released.clear()
-        amounts, self._unsettled = self._unsettled, Counter()
-        if not amounts:
-            return
+    async def close(self) -> None:
+        """Write the last costs down. To be awaited when every permit is back and before `run` is cancelled."""
         try:
-            await self._spend.add(dict(amounts))
-        except BaseException as error:
-            for key, amount in amounts.items():
-                self._unsettled[key] += amount
-            self._released.set()
-            if not isinstance(error, Exception):
-                raise
-            logger.warning("the cost of calls could not be written down; it is tried again", exc_info=error)
+            async with asyncio.timeout(LAST_SETTLE_S):
+                await self.settle()
+        except TimeoutError:
+            logger.warning("the cost of the last calls was not written down; their longest durations stay counted")
+
+    async def settle(self) -> None:
+        """Write down what the calls that are over cost. What the database refuses is kept for the next time."""
+        async with self._settling:
+            self._released.clear()
+            amounts, self._unsettled = self._unsettled, Counter()
+            if not amounts:
+                return
+            try:
+                await self._spend.add(dict(amounts))
+            except Exception:
+                logger.exception("the cost of calls could not be written down; it is tried again")
+                # After a cancellation nothing is taken back: it may be written, and to give back twice would lift the limit.
+                for key, amount in amounts.items():
+                    self._unsettled[key] += amount
+                self._released.set()
 
 
 def own_countries(numbers: Iterable[str]) -> frozenset[str]:

@@ -196,5 +196,3 @@ def _limits(rules: DiallingRules, usage: Usage) -> Iterator[RuleVerdict]:
 def limit_microdollars(dollars: float) -> int:
     """A limit in the unit of the sums."""
     return round(dollars * MICRODOLLARS)
-
-

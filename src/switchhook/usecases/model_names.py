@@ -122,7 +122,7 @@ def _session_model(session_update: bytes) -> str | None:
 
 def _with_url_model(url: str, aliases: Mapping[str, str]) -> str:
     model = _url_model(url)
-    if model not in aliases:
+    if model is None or model not in aliases:
         return url
     parts = urlsplit(url)
     pieces = [urlencode({"model": aliases[model]}) if _names_model(piece) else piece for piece in parts.query.split("&")]
@@ -135,7 +135,7 @@ def _names_model(piece: str) -> bool:
 
 def _with_session_model(session_update: bytes, aliases: Mapping[str, str]) -> bytes:
     model = _session_model(session_update)
-    if model not in aliases:
+    if model is None or model not in aliases:
         return session_update
     event = _members(session_update)
     session = {**_members(event["session"]), "model": msgspec.Raw(msgspec.json.encode(aliases[model]))}

@@ -57,7 +57,7 @@ class DialledNumber:
 def read_number(text: str, default_country: str) -> DialledNumber | NumberRefused:
     """Read a number as somebody wrote it; one without a country code is of `default_country`.
 
-    Taken are digits and the usual separators: letters, `*`, `#` and extensions are not, for what a network makes of them is its own.
+    Digits and the usual separators are taken; letters, `*`, `#` and extensions are not: a network may make anything of them.
     """
     written = text.strip()
     if written[:4].lower() == "tel:":
@@ -69,17 +69,20 @@ def read_number(text: str, default_country: str) -> DialledNumber | NumberRefuse
     except phonenumbers.NumberParseException:
         return NumberRefused(f'{_shown(text)} is no telephone number; write it with its country code: "+17205551212"')
     national = phonenumbers.national_significant_number(number)
-    region = phonenumbers.region_code_for_country_code(number.country_code)
+    country_code = number.country_code or 0
+    region = phonenumbers.region_code_for_country_code(country_code)
     if _emergency(re.sub(r"[^0-9]", "", written), default_country) or _emergency(national, region):
         return NumberRefused(f"{_shown(text)} is an emergency number; those are never dialled from here")
     if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
-        return NumberRefused(f"{_shown(text)} is too short or too long for a number of {region}; write it in full, with its country code")
+        return NumberRefused(
+            f"{_shown(text)} is too short or too long for a number of {region}; write it in full, with its country code"
+        )
     kind = phonenumbers.number_type(number)
     return DialledNumber(
         phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164),
         _country(number, national, region),
         PhoneNumberType.to_string(kind).lower().replace("_", "-"),
-        _premium(number.country_code, national, kind),
+        _premium(country_code, national, kind),
         _zones(number),
     )
 

@@ -58,7 +58,7 @@ class _File(BaseModel):
 
 
 def load_prices(own: Path | None = None) -> PriceTable:
-    """The shipped prices; rows of the operator's file replace those of the same name. Raises SettingError naming file and place."""
+    """The shipped prices; the operator's rows replace those of the same name. Raises SettingError naming file and place."""
     shipped = _read(SHIPPED)
     if own is None:
         return shipped

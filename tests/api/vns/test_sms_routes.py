@@ -24,6 +24,7 @@ from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused
 from switchhook.domain.messaging import MessageFailed, MessageSent, Unsent
 from switchhook.domain.model import Number
 from switchhook.domain.phone import e164
+from switchhook.domain.records import TwilioCredentials
 from switchhook.egress import Egress
 from switchhook.usecases.messaging import Messages
 from tests.api.vns.customer import OTHER, TOKEN, customer
@@ -41,13 +42,8 @@ class LoopClock:
         return datetime(2026, 3, 12, tzinfo=UTC)
 
 
-class Account:
-    """Credentials as the directory keeps them."""
-
-    def __init__(self, url: str, token: str = AUTH_TOKEN) -> None:
-        self.account_sid = ACCOUNT_SID
-        self.auth_token = token
-        self.rest_base_url = url
+def credentials(url: str, token: str = AUTH_TOKEN) -> TwilioCredentials:
+    return TwilioCredentials(ACCOUNT_SID, token, url)
 
 
 class Gate:
@@ -82,11 +78,11 @@ class Desk:
     def __init__(self, twilio: TwilioMessages, http: Egress) -> None:
         self.twilio = twilio
         self.gate = Gate()
-        self.accounts = {"acme": Account(twilio.url)}
+        self.accounts = {"acme": credentials(twilio.url)}
         self.messages = Messages(Numbers(), self.gate, TwilioClient(http, self._of))
         self.client: aiohttp.ClientSession
 
-    async def _of(self, account: str) -> Account | None:
+    async def _of(self, account: str) -> TwilioCredentials | None:
         return self.accounts.get(account)
 
     async def ask(self, body: Any, headers: dict[str, str] = TOKEN) -> tuple[int, dict[str, Any]]:
@@ -185,7 +181,7 @@ async def test_what_twilio_refuses_names_the_field_and_its_code(desk: Desk) -> N
 
 async def test_wrong_credentials_are_the_operators_matter(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    desk.accounts["acme"] = Account(desk.twilio.url, "canary-wrong-token")
+    desk.accounts["acme"] = credentials(desk.twilio.url, "canary-wrong-token")
     told = await desk.refused(GOOD, 502)
     assert "20003" in told
     assert "canary" not in told + caplog.text
@@ -205,7 +201,7 @@ async def test_no_answer_may_mean_that_it_was_sent_and_is_not_repeated(desk: Des
 
 
 async def test_the_way_out_is_guarded(desk: Desk) -> None:
-    desk.accounts["acme"] = Account("http://169.254.169.254")
+    desk.accounts["acme"] = credentials("http://169.254.169.254")
     assert "not allowed" in await desk.refused(GOOD, 501)
 
 

@@ -30,7 +30,7 @@ from switchhook.agents.conversation import (
     SendToModel,
     Uttered,
 )
-from switchhook.agents.realtime import dialect
+from switchhook.agents.realtime import dialect, patience
 from switchhook.agents.realtime.approvals import Approvals
 from switchhook.agents.realtime.consulting import system_text, with_tools
 from switchhook.agents.realtime.dialect import Event
@@ -40,28 +40,12 @@ from switchhook.agents.realtime.kept import KeptSound
 from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedger, as_text
 from switchhook.agents.realtime.masking import without_secrets
 from switchhook.agents.realtime.playing import Cut, Playing
+from switchhook.agents.realtime.silence import SilenceWatch
 from switchhook.agents.realtime.transcript import Transcript
 from switchhook.agents.realtime.usage import Usage
 from switchhook.domain.model import Encoding, Speaker, ToolCall
 from switchhook.domain.plan import AgentSpec, BuiltinTool
 from switchhook.domain.ports import Clock, Playout
-
-ESTABLISH_S = 5.0
-"""From opening the socket to `session.updated` (contract §1.10 E)."""
-STEADY_S = 60.0
-"""A session that held so long may be replaced once more."""
-ANSWER_S = 10.0
-"""A model that was asked, or heard the caller finish, begins to answer within this."""
-PROGRESS_S = 30.0
-"""A response that is active brings some event within this."""
-SERVER_TURN_S = 1.0
-"""How long the model's own turn detection gets to answer before we ask."""
-DIGIT_PAUSE_S = 1.5
-MOST_DIGITS = 32
-FAREWELL_S = 15.0
-LONGEST_FAREWELL_S = 60.0
-LAST_ROLL_OVER_S = 240.0
-"""After the roll-over is due, a quiet moment is waited for so long at most."""
 
 
 class _Stage(Enum):
@@ -106,13 +90,12 @@ class RealtimeAgent:
         self._unacknowledged: set[str] = set()
         self._silenced: set[str] = set()
         self._backlog: list[bytes] = []
-        self._digits = ""
+        self._digits = self._request_id = ""
         self._farewell: Farewell | None = None
-        self._request_id = ""
         self._approvals = Approvals(ids)
-        self._garbage = False
-        self._waiting = self._paused = False
+        self._garbage = self._waiting = self._paused = False
         self._extra_update: bytes | None = None
+        self._silence_watch = SilenceWatch(spec.idle_hang_up_ms)
 
     # -- packets ---------------------------------------------------------------------------------
 
@@ -201,8 +184,8 @@ class RealtimeAgent:
             self._interrupt(now, cancel=True)
         if digit != "#" or not self._digits:
             self._digits += digit
-        self._deadlines["digits"] = now + DIGIT_PAUSE_S
-        if digit == "#" or len(self._digits) >= MOST_DIGITS:
+        self._deadlines["digits"] = now + patience.DIGIT_PAUSE_S
+        if digit == "#" or len(self._digits) >= patience.MOST_DIGITS:
             self._end_digits(now)
         self._settle(now)
 
@@ -210,6 +193,11 @@ class RealtimeAgent:
         """All queued sound was heard."""
         for item in self._playing.drained():
             self._transcript.heard(item.item_id)
+        self._settle(now)
+
+    def speak_first(self, now: float) -> None:
+        """The greeting was not played."""
+        self._want = True
         self._settle(now)
 
     def party_arrived(self, now: float) -> None:
@@ -300,14 +288,14 @@ class RealtimeAgent:
     def _open(self, now: float) -> None:
         self._attempts += 1
         self._stage = _Stage.OPENING
-        self._deadlines["establish"] = now + ESTABLISH_S
+        self._deadlines["establish"] = now + patience.ESTABLISH_S
         self._effects.append(OpenModel(self._spec.url, self._spec.headers))
 
     def _replace_or_fail(self, retryable: bool, detail: str, now: float) -> None:
         if self._farewell is not None:
             self._leave(now)
             return
-        if self._stage is _Stage.READY and now - self._ready_at >= STEADY_S:
+        if self._stage is _Stage.READY and now - self._ready_at >= patience.STEADY_S:
             self._attempts = 1
         if retryable and self._attempts < 2:
             self._leave_session(now)
@@ -354,6 +342,8 @@ class RealtimeAgent:
                 self._send(dialect.text_item(self._ids(), role, text))
         if self._extra_update is not None:
             self._send(self._extra_update)
+        elif self._spec.closing_note_after_ms is not None:
+            self._deadlines["closing note"] = now + self._spec.closing_note_after_ms / 1000
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
         for kept in backlog:
@@ -420,7 +410,7 @@ class RealtimeAgent:
                 self._over(now)
                 return
         if self._response is None:
-            self._deadlines["ask"] = now + SERVER_TURN_S
+            self._deadlines["ask"] = now + patience.SERVER_TURN_S
 
     def _on_speech_started(self, event: Event, now: float) -> None:
         self._caller_speaks = True
@@ -441,9 +431,9 @@ class RealtimeAgent:
         self._turn_owed = True
         if self._response is not None and self._response not in self._silenced:
             return  # a server that is still speaking may refuse itself the answer: it is looked at when it is done
-        self._deadlines["answer"] = now + ANSWER_S
+        self._deadlines["answer"] = now + patience.ANSWER_S
         if self._want:
-            self._deadlines["ask"] = now + SERVER_TURN_S
+            self._deadlines["ask"] = now + patience.SERVER_TURN_S
 
     def _on_cleared(self, event: Event, now: float) -> None:
         self._caller_speaks = False
@@ -506,7 +496,7 @@ class RealtimeAgent:
         self._server_may_go_on = self._turn_owed = False
         self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
-        self._deadlines["progress"] = now + PROGRESS_S
+        self._deadlines["progress"] = now + patience.PROGRESS_S
         self._spoke = False
         if self._paused:
             self._take_back()
@@ -540,7 +530,7 @@ class RealtimeAgent:
             self._go_on_unless_server_does(now)
         if self._turn_owed and self._response is None:
             self._want = True
-            self._deadlines["ask"] = now + SERVER_TURN_S
+            self._deadlines["ask"] = now + patience.SERVER_TURN_S
         self._judge(response, response_id, now)
         if self._stage is _Stage.CLOSED:
             return
@@ -579,7 +569,7 @@ class RealtimeAgent:
     def _go_on_unless_server_does(self, now: float) -> None:
         """Whether the model answers by itself after an MCP call is not documented: it is observed."""
         self._want = self._server_may_go_on = True
-        self._deadlines["ask"] = now + SERVER_TURN_S
+        self._deadlines["ask"] = now + patience.SERVER_TURN_S
 
     def _take_back(self) -> None:
         """The response that has just begun is not wanted."""
@@ -588,8 +578,11 @@ class RealtimeAgent:
 
     def _settle(self, now: float) -> None:
         """After every input: tell what is final, ask for what is owed, see whether it is time to go."""
-        if self._stage is _Stage.CLOSED:
-            return
+        if self._stage is not _Stage.CLOSED:
+            self._move_on(now)
+            self._watch_silence(now)
+
+    def _move_on(self, now: float) -> None:
         self._perform_ledger(now)
         for line in self._transcript.release(now):
             self._effects.append(Uttered(line))
@@ -612,13 +605,13 @@ class RealtimeAgent:
     def _ask(self, response: Mapping[str, object] | None, now: float) -> None:
         self._want, self._server_may_go_on, self._requested = False, False, True
         self._request_id = self._ids()
-        self._deadlines["answer"] = now + ANSWER_S
+        self._deadlines["answer"] = now + patience.ANSWER_S
         self._send(dialect.response_create(self._request_id, response))
 
     def _roll_over_due(self, now: float) -> bool:
         due = "last roll-over" in self._deadlines
         busy = self._caller_speaks or self._turn_owed or self._playing.any or self._digits or self._want
-        settled = self._ledger.idle and not self._transcript.awaits_caller and now >= self._quiet_since + SERVER_TURN_S
+        settled = self._ledger.idle and not self._transcript.awaits_caller and now >= self._quiet_since + patience.SERVER_TURN_S
         return due and settled and not busy
 
     # -- interruption ----------------------------------------------------------------------------
@@ -681,7 +674,7 @@ class RealtimeAgent:
             self._farewell = Farewell.read(call.arguments, now)
             # Nothing the caller says from here on may cut the goodbye short: the model does not hear it.
             self._forwarding = False
-            self._deadlines["farewell"] = now + FAREWELL_S
+            self._deadlines["farewell"] = now + patience.FAREWELL_S
 
     def _settle_farewell(self, now: float) -> None:
         assert self._farewell is not None  # the callers looked
@@ -693,14 +686,34 @@ class RealtimeAgent:
                 if not self._farewell.timed:
                     self._farewell.timed = True
                     heard_from = max(now, self._playing.ends_at)
-                    self._deadlines["farewell"] = min(heard_from + FAREWELL_S, self._farewell.began + LONGEST_FAREWELL_S)
+                    self._deadlines["farewell"] = min(
+                        heard_from + patience.FAREWELL_S, self._farewell.began + patience.LONGEST_FAREWELL_S
+                    )
                 self._ask(self._farewell.response(), now)
         elif (leaving or self._farewell.response_id is not None) and self._playout.idle and not self._playing.any:
             self._over(now)
 
-    def _over(self, now: float) -> None:
+    def _over(self, now: float, reason: str = "agent-ended") -> None:
         self._close(now)
-        self._effects.append(ConversationOver())
+        self._effects.append(ConversationOver(reason))
+
+    def _busy(self) -> bool:
+        """Somebody speaks, or something is waited for: this is no silence."""
+        working = self._response is not None or self._requested or self._want or self._turn_owed or not self._ledger.idle
+        speaking = self._caller_speaks or self._playing.any or not self._playout.idle or self._digits != ""
+        away = self._stage is not _Stage.READY or self._paused or self._waiting or self._farewell is not None
+        return working or speaking or away
+
+    def _watch_silence(self, now: float) -> None:
+        due = self._silence_watch.look(self._busy(), now)
+        self._deadlines.pop("silence", None)
+        if due is not None and self._stage is not _Stage.CLOSED:
+            self._deadlines["silence"] = due
+
+    def _on_silence(self, now: float) -> None:
+        if not self._busy():
+            self._log("AI Session: nobody spoke for too long")
+            self._over(now, "silence")
 
     # -- keys ------------------------------------------------------------------------------------
 
@@ -723,14 +736,14 @@ class RealtimeAgent:
         self._replace_or_fail(True, "the model's session was not established in time", now)
 
     def _on_no_answer(self, now: float) -> None:
-        if self._last_frame + ANSWER_S > now:
-            self._deadlines["answer"] = self._last_frame + ANSWER_S
+        if self._last_frame + patience.ANSWER_S > now:
+            self._deadlines["answer"] = self._last_frame + patience.ANSWER_S
             return
         self._replace_or_fail(True, "the model made no progress", now)
 
     def _on_no_progress(self, now: float) -> None:
-        if self._last_frame + PROGRESS_S > now:
-            self._deadlines["progress"] = self._last_frame + PROGRESS_S
+        if self._last_frame + patience.PROGRESS_S > now:
+            self._deadlines["progress"] = self._last_frame + patience.PROGRESS_S
             return
         self._replace_or_fail(True, "the model made no progress", now)
 
@@ -739,7 +752,10 @@ class RealtimeAgent:
             self._roll_over(now)
 
     def _on_roll_over(self, now: float) -> None:
-        self._deadlines["last roll-over"] = now + LAST_ROLL_OVER_S
+        self._deadlines["last roll-over"] = now + patience.LAST_ROLL_OVER_S
+
+    def _on_closing_note(self, now: float) -> None:
+        self._say_to_model(system_text(self._ids(), self._spec.closing_note))
 
     def _on_nothing(self, now: float) -> None:
         """What was waited for is looked at when everything settles."""
@@ -791,4 +807,6 @@ _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "farewell": RealtimeAgent._over,
     "roll-over": RealtimeAgent._on_roll_over,
     "last roll-over": RealtimeAgent._on_last_roll_over,
+    "silence": RealtimeAgent._on_silence,
+    "closing note": RealtimeAgent._on_closing_note,
 }

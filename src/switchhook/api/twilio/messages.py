@@ -10,11 +10,12 @@ import json
 import logging
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from switchhook.domain.contract import Http, HttpFailure, HttpOutcome, HttpReply, HttpRequest
 from switchhook.domain.messaging import MessageFailed, MessageSent, TextMessage, Unsent
+from switchhook.domain.records import TwilioCredentials
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +28,7 @@ _NO_SENDER = (21212, 21606, 21660, 21659)
 _OPTED_OUT = 21610
 
 
-class Credentials(Protocol):
-    """Credentials of a Twilio account, or of a service with the same HTTP API."""
-
-    @property
-    def account_sid(self) -> str: ...
-
-    @property
-    def auth_token(self) -> str: ...
-
-    @property
-    def rest_base_url(self) -> str: ...
-
-
-CredentialsOf = Callable[[str], Awaitable[Credentials | None]]
+CredentialsOf = Callable[[str], Awaitable[TwilioCredentials | None]]
 """Account → its credentials. May raise StoreUnavailable."""
 
 
@@ -66,7 +54,7 @@ class TwilioMessages:
         return result
 
 
-def request_of(message: TextMessage, credentials: Credentials) -> HttpRequest:
+def request_of(message: TextMessage, credentials: TwilioCredentials) -> HttpRequest:
     """`POST /2010-04-01/Accounts/{AccountSid}/Messages.json`."""
     pair = f"{credentials.account_sid}:{credentials.auth_token}".encode()
     sid = quote(credentials.account_sid, safe="")

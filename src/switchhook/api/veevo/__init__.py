@@ -1,1 +1,1 @@
-"""In charge of the Veevo contract: its callbacks, its replies, its tools, its number registration. See README.md in this folder."""
+"""In charge of the Veevo contract: callbacks, replies, tools, number registration. See README.md in this folder."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from switchhook.api.vns import profile
 from switchhook.api.vns.forms import json_bytes, shown_number, utc_seconds
-from switchhook.api.vns.instructions import Finding, Findings, Instructions, InvalidReply, Judgement, read_instructions
+from switchhook.api.vns.instructions import Instructions, InvalidReply, read_instructions
 from switchhook.api.vns.schema import NumberSettings, settings_of, webhook_headers
 from switchhook.api.vns.session import INSTRUCTIONS, Session, read_session
 from switchhook.api.vns.tolerant_json import InvalidJson, parse_tolerantly
@@ -31,6 +31,7 @@ from switchhook.domain.plan import (
     RouteTo,
     Say,
 )
+from switchhook.usecases.webhook_trial import Finding, Findings, Judgement
 
 logger = logging.getLogger(__name__)
 

@@ -9,54 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from switchhook.api.vns import profile
 from switchhook.api.vns.forms import json_text
 from switchhook.api.vns.schema import address_fits, header_fits
 from switchhook.domain.model import Webhook
-
-_FINDINGS = 64
-_NAME_CHARACTERS = 64
+from switchhook.usecases.webhook_trial import Findings, Judgement
 
 
 class InvalidReply(ValueError):
     """The CallStart reply cannot be used; the message says why, without its content."""
-
-
-class Judgement(Enum):
-    """What became of a field."""
-
-    UNDERSTOOD = "understood"
-    COERCED = "coerced"
-    IGNORED = "ignored"
-    MENDED = "mended"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One field of the reply and what became of it."""
-
-    field: str
-    judgement: Judgement
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.judgement.value}" + (f" ({self.detail})" if self.detail else "")
-
-
-class Findings:
-    """Collects findings, a bounded number of them."""
-
-    def __init__(self) -> None:
-        self.items: list[Finding] = []
-
-    def add(self, name: str, judgement: Judgement, detail: str = "") -> None:
-        """Note one; beyond the bound it is dropped."""
-        if len(self.items) < _FINDINGS:
-            shown = name if name.isprintable() else ascii(name)
-            self.items.append(Finding(shown[:_NAME_CHARACTERS], judgement, detail))
 
 
 @dataclass(frozen=True, slots=True)

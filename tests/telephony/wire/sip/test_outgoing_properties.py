@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from collections.abc import Callable
 from typing import ClassVar
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from switchhook.telephony.wire.sip.digest import Account, Challenge
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.message import Request, Response
-from switchhook.telephony.wire.sip.session_events import SessionId
+from switchhook.telephony.wire.sip.session_events import Invited, SessionId, UserAgentEffect
 from switchhook.telephony.wire.sip.user_agent import UserAgent
 from tests.peers.sip_callee import HOST, Callee
-from tests.peers.sip_caller import AgentOnClock, sdp
+from tests.peers.sip_caller import LOCAL, AgentOnClock, sdp
 
 TAGS = ("one", "two", "three", "")
 BODIES = (b"", sdp(host=HOST), sdp(host=HOST, direction="sendonly"), sdp(payloads="18"), b"nonsense")
@@ -127,6 +130,80 @@ def test_every_call_ends_once_and_nothing_is_left(transport: str, steps: list[tu
     assert [event.session for event in chaos.ua.ended] == [chaos.callee.session]
     assert chaos.left_talking() == set()
 
+
+# -- a bad network
+
+
+class BadNetwork:
+    """Two agents of ours; what they send to each other is lost, repeated and overtaken."""
+
+    def __init__(self, seed: int, loss: float) -> None:
+        self.random = random.Random(seed)
+        self.loss = loss
+        self.agents = (AgentOnClock(), AgentOnClock())
+        self.carried = [0, 0]
+        self.packets: list[tuple[float, int, int, bytes]] = []
+        self.order = 0
+        self.agents[1].on_event = self._on_event
+
+    def _on_event(self, effect: UserAgentEffect) -> None:
+        callee = self.agents[1]
+        if isinstance(effect, Invited):
+            callee.agent.ring(effect.session, callee.now)
+            callee.agent.answer(effect.session, LOCAL, callee.now)
+
+    def _collect(self) -> None:
+        for at, source in enumerate(self.agents):
+            for _, message, _ in source.sent[self.carried[at] :]:
+                for _ in range(2 if self.random.random() < 0.1 else 1):
+                    self.order += 1
+                    if self.random.random() >= self.loss:
+                        due = source.now + self.random.uniform(0.01, 0.3)
+                        heapq.heappush(self.packets, (due, self.order, 1 - at, bytes(message)))
+            self.carried[at] = len(source.sent)
+
+    def run(self, until: float) -> None:
+        """Let it happen."""
+        while True:
+            self._collect()
+            due = [ua.agent.deadline for ua in self.agents if ua.agent.deadline is not None]
+            due += [self.packets[0][0]] if self.packets else []
+            now = min(due, default=until + 1)
+            for ua in self.agents:
+                ua.now = max(ua.now, min(now, until))
+            if now > until:
+                return
+            while self.packets and self.packets[0][0] <= now:
+                _, _, to, data = heapq.heappop(self.packets)
+                self.agents[to].receive(data, Flow("udp", HOST, 5060))
+            for ua in self.agents:
+                if ua.agent.deadline is not None and ua.agent.deadline <= now:
+                    ua.agent.tick(now)
+                    ua.settle()
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("patience_s", [0.2, 20.0])
+def test_a_call_over_a_bad_network(seed: int, loss: float, patience_s: float) -> None:
+    """With little patience, CANCEL crosses the answer."""
+    network = BadNetwork(seed, loss)
+    caller, callee = network.agents
+    call = Callee(caller)
+    network.run(until=100 + patience_s)
+    call.hang_up()
+    network.run(until=500)
+    for ua in (caller, callee):
+        assert ua.empty
+        assert len(ua.ended) <= 1
+    assert len(caller.ended) == 1
+    assert len(callee.ended) == len(callee.invited)
+    if loss < 0.5 and patience_s > 10:
+        assert caller.answers
+        assert [event.reason for event in (*caller.ended, *callee.ended)] == ["hung-up", "caller-hung-up"]
+
+
+# -- hostile bytes
 
 FIELDS = (
     "Contact",

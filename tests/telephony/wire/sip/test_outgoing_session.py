@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -542,6 +544,48 @@ def test_a_trunk_that_is_silent_has_failed() -> None:
     settled(ua)
 
 
+def test_a_silent_trunk_can_be_given_up_sooner_and_is_cancelled_when_it_wakes_up() -> None:
+    ua = AgentOnClock()
+    callee = Callee(ua, silence_s=6.0)
+    ua.advance(6.1)
+    assert ending(ua) == ("trunk-failed", 408)
+    assert statuses(callee.reply(180)) == ["CANCEL"]
+    assert statuses(callee.answer()) == ["ACK", "BYE"]
+    settled(ua)
+
+
+@pytest.mark.parametrize("status", [100, 180, 401])
+def test_a_trunk_that_says_anything_is_not_silent(status: int) -> None:
+    ua = AgentOnClock()
+    callee = Callee(ua, silence_s=6.0, credentials=SECRET)
+    callee.reply(status, headers=challenge(401)[1])
+    ua.advance(20)
+    assert ua.ended == []
+
+
+def test_the_reason_that_a_network_gives_is_kept() -> None:
+    ua = AgentOnClock()
+    Callee(ua).reply(480, headers=[("Reason", 'Q.850;cause=19;text="no answer"'), ("Reason", "broken;;=")])
+    assert ua.ended[0].detail == 'Temporarily Unavailable; Q.850;cause=19;text="no answer"'
+
+
+def test_a_finished_call_does_not_wait_for_the_garbage_collector() -> None:
+    ua = AgentOnClock()
+    callee = Callee(ua)
+    callee.reply(183, EARLY, tag="one")
+    callee.answer("two")
+    sessions = [weakref.ref(session) for session in ua.agent._sessions.values()]
+    gc.disable()
+    try:
+        callee.hang_up()
+        callee.agree_to("BYE")
+        ua.advance(100)
+        assert ua.empty
+        assert [session() for session in sessions] == [None]
+    finally:
+        gc.enable()
+
+
 def test_a_trunk_that_cannot_be_reached_has_failed() -> None:
     ua = AgentOnClock()
     Callee(ua)
@@ -607,6 +651,27 @@ def test_we_refresh_the_session_when_we_are_to(allow: str, method: str) -> None:
     refresh = callee.requests(method)[-1]
     assert (refresh.to.tag, str(refresh.session_expires)) == ("ct", "100;refresher=uac")
     callee.reply(200, sdp(host=HOST), [("Session-Expires", "100;refresher=uac")], to=refresh)
+    ua.advance(45)
+    assert ua.ended == []
+    callee.hang_up()
+    settled(ua)
+
+
+@pytest.mark.parametrize("allow", ["UPDATE", "INVITE"])
+def test_a_refresh_is_proven_where_it_is_challenged(allow: str) -> None:
+    ua = AgentOnClock()
+    callee = Callee(ua, credentials=SECRET)
+    callee.answer(headers=[("Session-Expires", "100;refresher=uac"), ("Allow", allow)])
+    ua.advance(50.5)
+    status, headers = challenge(407)
+    refresh = callee.requests(allow)[-1]
+    again = [message for message in callee.reply(status, headers=headers, to=refresh) if isinstance(message, Request)][-1]
+    assert (again.method, again.cseq.number) == (allow, refresh.cseq.number + 1)
+    assert "Proxy-Authorization" in again.headers
+    callee.reply(200, sdp(host=HOST), [("Session-Expires", "100;refresher=uac")], to=again)
+    if allow == "INVITE":
+        ack = callee.requests("ACK")[-1]
+        assert (ack.cseq.number, "Proxy-Authorization" in ack.headers) == (again.cseq.number, True)
     ua.advance(45)
     assert ua.ended == []
     callee.hang_up()

@@ -127,7 +127,6 @@ def _end_columns() -> list[sa.Column[Any]]:
         sa.Column("transfers", sa.JSON(), nullable=False),
         sa.Column("usage", sa.JSON(), nullable=False),
         sa.Column("figures", sa.JSON(), nullable=False),
-        sa.Column("costs", sa.JSON(), nullable=False),
     ]
 
 

@@ -31,6 +31,8 @@ from switchhook.telephony.wire.sip.uri import SipUri
 
 MAX_FORKS = 16
 """Dialogs that are kept. Further early ones are passed over; a 2xx takes the place of an early one."""
+MAX_DETAIL_CHARS = 200
+"""Of what the far side says of its refusal: the reason phrase and its Reason headers (RFC 3326)."""
 _MAX_INTERVALS = 2
 """422 answers that are followed (RFC 4028 §7.3)."""
 _NO_PROGRESS = 408
@@ -63,6 +65,8 @@ class OutgoingInvite:
     """Given up as `no-answer` so long after the first 18x."""
     setup_s: float = 32.0
     """Given up as `trunk-failed` when no more than 100 has come by then."""
+    silence_s: float | None = None
+    """Given up as `trunk-failed` when nothing at all has come by then; None: `setup_s`, or timer B if that is sooner."""
     redirects: int = 0
     """How many contacts of 3xx answers are called at most; 0: a redirection is a refusal."""
     may_follow: Callable[[SipUri], bool] = field(default=_nowhere, compare=False)
@@ -92,6 +96,7 @@ class OutgoingSession:
         self._rang = False
         self._told: Progressed | None = None
         self._due: float | None = None
+        self._set_up_by = 0.0
         self._intervals = 0
 
     @property
@@ -112,7 +117,9 @@ class OutgoingSession:
 
     def begin(self, now: float) -> None:
         """Send the INVITE."""
-        self._due = now + self.asked.setup_s
+        silence_s = self.asked.silence_s
+        self._due = now + (self.asked.setup_s if silence_s is None else silence_s)
+        self._set_up_by = now + self.asked.setup_s
         self._send(self._write(), now)
 
     def hang_up(self, now: float) -> None:
@@ -160,7 +167,11 @@ class OutgoingSession:
         self.left()
 
     def _progressed(self, exchange: ClientExchange, response: Response, now: float) -> None:
-        if self._given_up or self.talk is not None or response.status == 100:
+        if self._given_up or self.talk is not None:
+            return
+        if not self._rang:
+            self._due = self._set_up_by
+        if response.status == 100:
             return
         dialog = self._dialog_of(exchange, response)
         if dialog is None or not dialog.progressed(exchange, response, now):
@@ -207,9 +218,12 @@ class OutgoingSession:
         again = self._once_more(exchange, response)
         if again is not None:
             self._dialogs.clear()
+            if not self._rang:
+                self._due = self._set_up_by
             self._send(again, now)
             return
-        self._give_up("refused", " ".join(response.reason.split())[:200], response.status, now)
+        detail = "; ".join([" ".join(response.reason.split()), *map(str, response.reasons)])
+        self._give_up("refused", detail[:MAX_DETAIL_CHARS], response.status, now)
         self.left()
 
     def _once_more(self, exchange: ClientExchange, response: Response) -> Request | None:

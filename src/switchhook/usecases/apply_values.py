@@ -1,0 +1,119 @@
+"""The values of an apply file: what each may be, and the cure when it is something else."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from switchhook.domain.phone import e164
+from switchhook.telephony.wire.sip.errors import GrammarError
+from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.usecases.numbering import COUNTRIES
+
+_PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
+_TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
+
+
+class Entry(BaseModel):
+    """An object of the file: no key beside those that are known, no value taken for another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+
+def _sip_address(text: str) -> str:
+    try:
+        SipUri.parse(text)
+    except GrammarError:
+        raise ValueError('is no SIP address; write "sip:host:port"') from None
+    return text
+
+
+def _block(text: str) -> str:
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError('is no address block; write "203.0.113.0/24" or a single address') from None
+
+
+def _quoted(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError('put the number in quotes: "+17205551212" (YAML takes the plus sign of a bare number away)')
+    return value
+
+
+def _listed(value: object) -> object:
+    return [] if value is None else value
+
+
+def _number(text: str) -> str:
+    number = e164(text)
+    if number is None:
+        raise ValueError('is no telephone number; write it with its country code: "+17205551212"')
+    return number
+
+
+def _prefix(text: str) -> str:
+    if not _PREFIX.fullmatch(text):
+        raise ValueError('is no prefix of a number; write the plus sign and the first digits: "+1900"')
+    return text
+
+
+def _sent_in_a_header(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ValueError("cannot be sent in an HTTP header; use printable ASCII without a blank at either end")
+    return value
+
+
+def _country(value: object) -> object:
+    # The code of Norway, NO, means "false" to YAML.
+    code = "NO" if value is False else value
+    if not isinstance(code, str):
+        return code
+    if code.upper() not in COUNTRIES:
+        raise ValueError("is no country; write its two letters (ISO 3166): US, CA, GB")
+    return code.upper()
+
+
+def _hours(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(time, str) and _TIME.fullmatch(time) for time in value):
+        if value[0] < value[1]:
+            return (value[0], value[1])
+        raise ValueError('must begin before it ends; write two times of one day: ["09:00", "20:00"]')
+    raise ValueError('must be two times of day in quotes: ["09:00", "20:00"] (YAML makes a number of a bare 20:00)')
+
+
+def _switch(value: object) -> object:
+    # `off` means "false" to YAML.
+    return "off" if value is False else value
+
+
+def _http_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or "@" in text or "?" in text or "#" in text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError('is no address of a service; write "https://host" or "http://host:port"')
+    return text.rstrip("/")
+
+
+Listed = BeforeValidator(_listed)
+"""A key with nothing under it is an empty list."""
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+HeaderText = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_sent_in_a_header)]
+SipAddress = Annotated[str, AfterValidator(_sip_address)]
+Block = Annotated[str, AfterValidator(_block)]
+PhoneNumber = Annotated[str, BeforeValidator(_quoted), AfterValidator(_number)]
+Prefix = Annotated[str, BeforeValidator(_quoted), AfterValidator(_prefix)]
+Country = Annotated[str, BeforeValidator(_country)]
+Hours = Annotated[tuple[str, str] | None, BeforeValidator(_hours)]
+SrtpWord = Annotated[Literal["off", "offered", "required"], BeforeValidator(_switch)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+FilePath = Annotated[str, Field(min_length=1)]
