@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hmac
 import logging
 import os
 import random
@@ -29,10 +30,13 @@ from switchhook.api.ops import health
 from switchhook.api.ops.logs import set_up_logging
 from switchhook.api.ops.metrics import Metrics, Sample
 from switchhook.api.twilio.messages import TwilioMessages
+from switchhook.api.veevo import routes as veevo_routes
+from switchhook.api.veevo import webhook_test as veevo_test
+from switchhook.api.veevo.contract import VeevoContract
 from switchhook.api.vns import makecall_routes, recordings_routes, sms_routes
+from switchhook.api.vns import webhook_test as vns_test
 from switchhook.api.vns.contract import VnsContract
 from switchhook.api.vns.routes import routes as vns_routes
-from switchhook.api.vns.webhook_test import WebhookName, try_webhook
 from switchhook.calls.bridge import LineJoining
 from switchhook.calls.parts import AgentMaker, CallParts, ModelLink
 from switchhook.calls.session import current_call
@@ -44,7 +48,7 @@ from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Nu
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import OfferedLeg, Playout
-from switchhook.domain.records import OutboxCounts, TwilioCredentials
+from switchhook.domain.records import AccountSettings, OutboxCounts, TwilioCredentials
 from switchhook.egress import Egress
 from switchhook.media.hold_sound import waiting_sounds
 from switchhook.media.recording.recorder import Background, SpoolRecorders
@@ -66,15 +70,22 @@ from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.usecases.accounts import TokenVerifier, token_digest
 from switchhook.usecases.apply import Applier
 from switchhook.usecases.callbook import CallBookkeeper
+from switchhook.usecases.dialling import AccountDialling, explain
 from switchhook.usecases.directory_watch import DirectoryWatch
+from switchhook.usecases.greeting import Greetings
 from switchhook.usecases.incoming import Incoming
 from switchhook.usecases.kept_recordings import KeptRecordings
 from switchhook.usecases.messaging import Messages
+from switchhook.usecases.model_names import ModelNames, read_aliases
+from switchhook.usecases.number_desk import NumberDesk
 from switchhook.usecases.outbox import Delivery
 from switchhook.usecases.outgoing import Outgoing
+from switchhook.usecases.prices import load_prices
 from switchhook.usecases.recording_files import RecordingFiles
 from switchhook.usecases.recordings import RecordingDesk
 from switchhook.usecases.recovery import recover
+from switchhook.usecases.signing import SigningHttp
+from switchhook.usecases.webhook_trial import WebhookName
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +113,7 @@ class SystemClock:
 
 def contracts() -> Mapping[str, Contract]:
     """Every contract by the name that numbers use."""
-    found: list[Contract] = [VnsContract()]
+    found: list[Contract] = [VnsContract(), VeevoContract()]
     return {contract.name: contract for contract in found}
 
 
@@ -148,13 +159,16 @@ class Server:
         self.contracts = contracts()
         self.store, box = open_store(settings)
         self.egress = Egress(settings.egress_allow, self.clock)
+        self.webhooks = SigningHttp(self.egress, self._webhook_secret)
+        self.prices = load_prices(settings.prices)
         self.workers = Workers(settings.workers)
         # Encoding a long recording must not hold up a spoken word: it has a process of its own.
         self.encoders = Workers(1)
         self.voice = LocalVoice(self.workers)
         self.tokens = TokenVerifier(self.store.directory, self.clock)
-        self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.egress, self.clock)
-        self.book = CallBookkeeper(self.store.calls, self.contracts, self.egress, self.clock, self.delivery.offer)
+        self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.webhooks, self.clock)
+        self.book = CallBookkeeper(self.store.calls, self.contracts, self.webhooks, self.clock, self.delivery.offer, self.prices)
+        self.greetings = Greetings(self.egress, self.workers.run, self.clock)
         files = RecordingFiles(settings.data_dir / "recordings")
         self.recordings, self.kept = self._recording_desks(files, box)
         self.recorders = SpoolRecorders(files.spools, box, self.clock, self._background(), self._on_opened, self._on_sealed)
@@ -163,7 +177,7 @@ class Server:
         self.trunks = TrunkDirectory()
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
         self.watch, self.dialer = self._trunk_parts()
-        self.dialling: Any = None
+        self.dialling = AccountDialling(self.store.spend, self.clock)
         self.joining = LineJoining(waiting_sounds(settings.ringback_country, settings.hold_sound), self.clock)
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
         self.sip.on_declined = self.switchboard.declined
@@ -174,7 +188,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self.realtime = RealtimeDoor(self._engine(), self._account_of, settings.max_calls)
         self.media = MediaListener(settings.http_host, settings.media_listener_port, {"/v1/realtime": self.realtime.accept})
-        self._accounts, self._twilio = dict[bytes, str](), dict[str, TwilioCredentials]()
+        self._accounts, self.accounts = dict[bytes, str](), dict[str, AccountSettings]()
         self._tasks: asyncio.TaskGroup | None = None
         self._making: set[asyncio.Task[None]] = set()
         self._services: list[asyncio.Task[None]] = []
@@ -216,6 +230,7 @@ class Server:
         self._serve(DirectoryWatch(self.store.directory, self._take_directory).run())
         self._serve(self._count_undelivered())
         self._serve(self.kept.run())
+        self._serve(self.dialling.run())
         ready = asyncio.Event()
         self._taking = self._serve(self.switchboard.run(ready))
         await ready.wait()
@@ -232,10 +247,26 @@ class Server:
         self.trunks.replace(directory.trunks.values())
         self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}
         self._twilio = {name: account.twilio for name, account in directory.accounts.items() if account.twilio is not None}
+        self.accounts = dict(directory.accounts)
+        self.dialling.replace(directory.accounts, directory.numbers.values())
         self.tokens.forget()
 
     async def _twilio_of(self, account: str) -> TwilioCredentials | None:
-        return self._twilio.get(account)
+        settings = self.accounts.get(account)
+        return settings.twilio if settings else None
+
+    async def _webhook_secret(self, account: str) -> str | None:
+        settings = self.accounts.get(account)
+        return settings.veevo.webhook_secret if settings is not None and settings.veevo is not None else None
+
+    def _managed_account(self, key: str) -> str | None:
+        """The account whose management key this is."""
+        digest = token_digest(key)
+        for name, settings in self.accounts.items():
+            known = settings.veevo.management_key if settings.veevo is not None else None
+            if known and hmac.compare_digest(token_digest(known), digest):
+                return name
+        return None
 
     def _account_of(self, token: str) -> str | None:
         return self._accounts.get(token_digest(token))
@@ -273,6 +304,7 @@ class Server:
         if self._delivering is not None:
             self.delivery.stop()
             await asyncio.wait([self._delivering], timeout=DELIVERIES_GRACE_S)
+        await self.dialling.close()
         for task in [*self._making, *self._services]:
             task.cancel()
         await asyncio.gather(*self._making, *self._services, return_exceptions=True)
@@ -294,8 +326,9 @@ class Server:
     # -- parts -----------------------------------------------------------------------------------
 
     def _call_parts(self) -> CallParts:
+        names = ModelNames(read_aliases(self.settings.model_aliases, self.prices), self.prices)
         return CallParts(
-            routing=Incoming(self.store.directory, self.store.calls, self.contracts, self.egress, self.clock),
+            routing=Incoming(self.store.directory, self.store.calls, self.contracts, self.webhooks, self.clock, names),
             book=self.book,
             agents=RealtimeAgents(ModelSockets(self.egress), self.clock),
             recorders=self.recorders,
@@ -318,7 +351,9 @@ class Server:
             *recordings_routes.endpoints(self.kept, self.clock),
             *sms_routes.endpoints(messages),
         ]
-        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer)]
+        desk = NumberDesk(self.store.directory, self.contracts["veevo"], self._take_directory)
+        veevo = veevo_routes.routes(self._managed_account, desk, self.settings.egress_allow)
+        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer), veevo]
 
     def _has_line(self, account: str) -> bool:
         return bool(self.trunks.of_account(account))
@@ -356,6 +391,10 @@ class Server:
         yield Sample("switchhook_calls_limit", "Most calls at one time", board.max_calls)
         for name, count in board.figures().items():
             yield Sample(f"switchhook_calls_{name}", f"Calls {name}", count, "counter")
+        yield Sample("switchhook_dialling_live", "Outbound calls and transfers that hold a permit to dial", self.dialling.live)
+        for rule, count in self.dialling.refused.items():
+            text = "Calls refused by the dialling policy"
+            yield Sample("switchhook_dialling_refused", text, count, "counter", labels={"rule": rule})
         yield Sample("switchhook_rtp_ports_leased", "RTP port pairs in use", self.ports.leased)
         yield Sample("switchhook_realtime_sessions", "Sessions at our Realtime endpoint", self.realtime.sessions)
         yield Sample("switchhook_outbox_pending", "End webhooks that wait to be sent", self._undelivered.pending)
@@ -499,8 +538,14 @@ async def test_webhook(settings: Settings, number: str, end: bool) -> tuple[list
         found = await opened.store.directory.find_number(wanted) if wanted else None
         if found is None:
             return [f"{number} is not configured: add it with switchhook apply"], False
+        account = (await opened.store.directory.read()).accounts.get(found.account)
+
+        async def secret(_: str) -> str | None:
+            return account.veevo.webhook_secret if account is not None and account.veevo is not None else None
+
         which: WebhookName = "call_end" if end else "call_start"
-        trial = await try_webhook(egress, found, which, CallId(str(uuid.uuid4())), clock.utc())
+        try_webhook = {"vns": vns_test.try_webhook, "veevo": veevo_test.try_webhook}[found.contract]
+        trial = await try_webhook(SigningHttp(egress, secret), found, which, CallId(str(uuid.uuid4())), clock.utc())
         return trial.lines(), trial.passed
 
 
@@ -518,6 +563,13 @@ async def resend_webhook(settings: Settings, call_id: str) -> tuple[list[str], b
     if not count:
         return [f"{call_id} has no parked webhook"], False
     return ["it will be sent by the running server within a minute, or when the server starts"], True
+
+
+async def explain_policy(settings: Settings, number: str, account: str | None) -> tuple[list[str], bool]:
+    """`switchhook policy explain`: what the dialling policy says of a number, and whether it would be dialled."""
+    async with _Opened(settings) as opened:
+        directory = await opened.store.directory.read()
+        return await explain(directory, account, number, opened.store.spend, SystemClock().utc())
 
 
 def decrypt_recording(file: Path, output: Path, password: str) -> None:

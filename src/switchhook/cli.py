@@ -1,4 +1,4 @@
-"""The command line: `switchhook serve | demo | apply | webhook | check | recording`."""
+"""The command line: `switchhook serve | demo | apply | webhook | policy | check | recording`."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ def build_parser() -> argparse.ArgumentParser:
     resend = webhook.add_parser("resend", help="send a call's end webhook again")
     resend.add_argument("call_id", metavar="CALL_ID")
 
+    policy = commands.add_parser("policy", help="look into the dialling policy").add_subparsers(dest="action", required=True)
+    explain = policy.add_parser("explain", help="show whether a number would be dialled now, and what each rule says of it")
+    explain.add_argument("number", metavar="NUMBER")
+    explain.add_argument("--account", metavar="NAME", help="whose rules; default: the only account")
+
     commands.add_parser("check", help="check settings, ports and reachability, and show which optional parts are present")
 
     recording = commands.add_parser("recording", help="work on recording files").add_subparsers(dest="action", required=True)
@@ -80,6 +85,8 @@ def _run(options: argparse.Namespace) -> int:
         return _apply(settings, options.file, options.dry_run)
     if options.command == "webhook":
         return _webhook(settings, options)
+    if options.command == "policy":
+        return _explain(settings, options.number, options.account)
     return _check(settings)
 
 
@@ -109,6 +116,15 @@ def _webhook(settings: Settings, options: argparse.Namespace) -> int:
         lines, good = asyncio.run(bootstrap.parked_webhooks(settings)), True
     else:
         lines, good = asyncio.run(bootstrap.resend_webhook(settings, options.call_id))
+    for line in lines:
+        print(line)
+    return 0 if good else 1
+
+
+def _explain(settings: Settings, number: str, account: str | None) -> int:
+    from switchhook.bootstrap import explain_policy
+
+    lines, good = asyncio.run(explain_policy(settings, number, account))
     for line in lines:
         print(line)
     return 0 if good else 1

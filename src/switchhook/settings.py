@@ -81,6 +81,14 @@ class Settings(BaseModel):
     workers: int = Field(
         2, ge=1, le=64, description="Worker processes for encoding, local voices and speech recognition; started when needed."
     )
+    prices: Path | None = Field(
+        None, description="YAML file with your own prices of models and carriers, laid over the shipped ones. docs/costs.md."
+    )
+    model_aliases: str | None = Field(
+        None,
+        description="Comma-separated `OLD=NEW` names of AI models to replace, or `retired`: every name that its vendor replaced. "
+        "Default: none is.",
+    )
     recording_days: int = Field(
         7, ge=1, le=3650, description="Days that a recording is kept after its call; counts for those made from then on."
     )

@@ -43,6 +43,7 @@ from switchhook.domain.ports import (
     Playout,
     PlayoutDrained,
     ReferProgress,
+    TransferAsked,
 )
 from tests.calls.fakes import (
     FakeAgents,
@@ -373,6 +374,8 @@ EVENTS: dict[str, Callable[[House], None]] = {
     "refer taken": lambda h: h.leg.emit(ReferProgress(202, final=False)),
     "refer done": lambda h: h.leg.emit(ReferProgress(200, final=True)),
     "refer refused": lambda h: h.leg.emit(ReferProgress(603, final=True, accepted=False)),
+    "moved": lambda h: h.leg.emit(TransferAsked("+13035550000")),
+    "callee moved": lambda h: h.callee(TransferAsked("+13035550000")),
     "frame": lambda h: h.leg.on_audio(b"\xff" * 160, h.clock.now()) if h.leg.on_audio else None,
 }
 DECISIONS = [
@@ -711,6 +714,108 @@ def test_an_outbound_call_that_is_busy_is_recorded_so() -> None:
     assert house.verdict.reason == "busy"
     assert house.book.reports[0].connected_at is None
     assert house.book.reports[0].end_webhook_owed
+
+
+def asked_to_move(house: House) -> None:
+    house.establish()
+    house.leg.emit(TransferAsked("+13035551212", "abc;to-tag=1;from-tag=2"))
+
+
+def test_a_phone_system_that_refers_us_moves_the_talk_to_another_line() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        [request] = house.dialer.requests
+        assert (request.called, request.replaces) == ("+13035551212", "abc;to-tag=1;from-tag=2")
+        house.callee(LegProgress(180, early_media=False))
+        assert house.leg.on_audio is not None, "until the new line stands nothing changes"
+        house.callee(LegAnswered())
+        new = house.dialer.legs[0]
+        assert new.on_audio is not None
+        assert new.tapped is not None, "the recording goes on"
+        await asyncio.sleep(0.1)
+        assert house.leg.done[-3:] == ["refer result 180", "refer result 200", "hang up"]
+        assert house.leg.closed
+        new.emit(LegEnded("callee-hung-up"))
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "callee-hung-up")
+
+
+def test_a_move_that_fails_leaves_the_talk_where_it_is() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        house.callee(LegEnded("refused", "", 486))
+        assert house.leg.done[-1] == "refer result 486"
+        assert house.leg.on_audio is not None
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "caller-hung-up")
+
+
+def test_a_move_stays_inside_the_dialling_policy() -> None:
+    house = House()
+    house.gate.refusal = DialRefused("country", "not allowed")
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        assert house.leg.done[-1] == "refer result 403"
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert house.dialer.requests == []
+
+
+def test_a_line_that_replaces_anothers_goes_on_with_its_talk() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.establish()
+        new = FakeLeg()
+        assert house.session.has(house.leg)
+        house.session.replace_line(new)
+        await asyncio.sleep(0.1)
+        assert new.done == ["answer"]
+        assert house.leg.closed
+        assert new.on_audio is not None
+        new.emit(LegEnded("caller-hung-up"))
+        await asyncio.sleep(1)
+        assert new.closed
+
+    live(house, story)
+
+
+def test_the_destinations_phone_system_moves_the_caller() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        first = house.dialer.legs[0]
+        house.callee(LegAnswered())
+        first.emit(TransferAsked("+13035550000"))
+        await asyncio.sleep(0.1)
+        house.callee(LegAnswered())
+        second = house.dialer.legs[1]
+        assert house.joining.joined == [(house.leg, second)]
+        await asyncio.sleep(0.1)
+        assert first.closed
+        second.emit(LegEnded("callee-hung-up"))
+
+    live(house, story)
+    assert house.verdict.reason == "callee-hung-up"
 
 
 def sabotage(house: House, what: str) -> None:

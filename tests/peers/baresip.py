@@ -83,14 +83,15 @@ class Baresip:
 
 @asynccontextmanager
 async def baresip(
-    folder: Path, source: Path, account: str = "", codecs: str = "PCMU/8000/1,PCMA/8000/1"
+    folder: Path, source: Path, account: str = "", codecs: str = "PCMU/8000/1,PCMA/8000/1", sip_port: int = 0
 ) -> AsyncIterator[Baresip]:
     """Start a telephone that plays `source` (mono WAV, 8 kHz, long enough for the call) to whom it talks.
 
     `account` adds parameters to its account line, such as `;auth_user=pbx;auth_pass=secret;mediaenc=srtp-mand`.
+    `sip_port` 0: a free one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sip_port, control_port = free_port(), free_port(socket.SOCK_STREAM)
+    sip_port, control_port = sip_port or free_port(), free_port(socket.SOCK_STREAM)
     rtp_port = free_port() // 2 * 2
     config = _CONFIG.format(
         sip_port=sip_port,

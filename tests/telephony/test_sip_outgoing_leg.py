@@ -7,14 +7,16 @@ import gc
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 
 from switchhook.domain.dialling import DialRequest
 from switchhook.domain.errors import PortsExhausted
-from switchhook.domain.model import CallId, Encoding
+from switchhook.domain.model import CallId, Encoding, Srtp, Trunk
 from switchhook.domain.ports import LegAnswered, LegEnded, LegProgress
+from switchhook.media import tones
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_line import SipLine
@@ -27,7 +29,8 @@ from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
 from switchhook.telephony.wire.sip.session_events import SessionId
 from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.telephony.wire.sip.user_agent import UserAgent
-from tests.peers.answering_machine import LOOPBACK, answering_machine
+from tests.peers.answering_machine import LOCAL_TRUNK, LOOPBACK, TONE_HZ, answering_machine
+from tests.peers.certificates import Authority
 from tests.peers.outgoing_call import CALLED, OutgoingCall, dial, route, waiting_call
 from tests.peers.processes import free_port
 from tests.telephony.rtp_peer import SteppedPacer, free_range
@@ -377,6 +380,30 @@ async def test_a_stopping_server_ends_what_it_dials() -> None:
         await machine.until(lambda: bool(call.endings))
         assert call.endings == [LegEnded("hung-up")]
         assert machine.ports.leased == 0
+
+
+@pytest.mark.parametrize(("srtp", "encrypted"), [(Srtp.REQUIRED, True), (Srtp.OFFERED, True), (Srtp.OFF, False)])
+async def test_a_call_over_tls(srtp: Srtp, encrypted: bool, tmp_path: Path) -> None:
+    """From one server of ours to another: what one plays, the other hears."""
+    authority = Authority(tmp_path)
+    mine = authority.vouch_for("127.0.0.1")
+    config = replace(LOOPBACK, transports=("udp", "tls"), tls_port=0, tls_certificate=mine.certificate, tls_key=mine.key)
+    taking = replace(LOCAL_TRUNK, srtp=Srtp.OFF if srtp is Srtp.OFF else Srtp.OFFERED)
+    async with answering_machine(config, [taking]) as callee:
+        address = callee.server.address("tls")
+        assert address is not None
+        trunk = Trunk("carrier", "acme", f"sips:127.0.0.1:{address[1]}", srtp=srtp, tls_ca=authority.file)
+        async with answering_machine(trunks=[trunk]) as machine:
+            call = waiting_call(machine)
+            way = route(call.leg, address[1])
+            call.leg.begin([replace(way, trunk=trunk, flow=Flow("tls", "127.0.0.1", address[1], trunk=trunk.name))])
+            await machine.until(lambda: len(call.heard) >= 8000)
+            assert call.leg.encrypted is encrypted
+            assert tones.frequency_hz(bytes(call.heard[-4000:]), Encoding.PCMU) == pytest.approx(TONE_HZ, abs=5)
+            call.leg.hang_up()
+            await callee.until(lambda: bool(callee.calls[0].endings))
+            assert callee.calls[0].endings == [LegEnded("caller-hung-up")]
+            await machine.until(lambda: machine.ports.leased == 0 and machine.server.figures["dialogs"] == 0)
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])

@@ -39,6 +39,8 @@ class CallLimits:
     routing_s: float = 30.0
     answer_s: float = 40.0
     say_s: float = 120.0
+    linger_s: float = 0.25
+    """Between a message's last sound and the hang-up: a phone plays it from its jitter buffer a little later."""
     hang_up_s: float = 8.0
     """Between our hang-up and the line's end; then the leg is closed by force."""
     call_s: float = 4 * 3600.0
@@ -175,6 +177,7 @@ class CallMachine:
         self._agent_open = False
         self._agent_failure: tuple[FailureKind, str] | None = None
         self._transferring = False
+        self._just_spoke = False
         self._verdict: Verdict | None = None
         self._fallback: Verdict | None = None
         self.stage = Stage.ROUTING
@@ -289,6 +292,7 @@ class CallMachine:
         """The message was heard, or cannot be spoken."""
         if isinstance(self._flow.current, Say) and self.stage is Stage.TALKING:
             self._deadlines.pop("say", None)
+            self._just_spoke = True
             self._perform(self._flow.done(), now)
 
     def machine_answered(self, message: str | None, reason: str, now: float) -> None:
@@ -347,6 +351,9 @@ class CallMachine:
             case RouteTo(number=number):
                 self._transferring = True
                 self._effects.append(StartTransfer(number))
+            case HangUp() if self._just_spoke:
+                self._just_spoke = False
+                self._deadlines["linger"] = now + self._limits.linger_s
             case HangUp():
                 self._decide(Verdict(Ending.COMPLETED, "flow-ended"))
                 self._end(now)
@@ -414,6 +421,8 @@ class CallMachine:
                 self._end(now)
             case "say":
                 self.spoken(now)
+            case "linger":
+                self._perform(HangUp(), now)
             case _:
                 self._leg_gone = True
                 self._effects.append(CloseLeg())
@@ -424,7 +433,7 @@ class CallMachine:
             return
         first = self.stage is not Stage.ENDING
         self.stage = Stage.ENDING
-        for name in ("answer", "talk", "say"):
+        for name in ("answer", "talk", "say", "linger"):
             self._deadlines.pop(name, None)
         self._close_agent()
         if self._transferring:

@@ -13,7 +13,7 @@ from switchhook.calls.transfer import Admit, DialCallee, DropCallee, Join, Trans
 from switchhook.domain.dialling import DialPermit, DialRequest, DialResult
 from switchhook.domain.model import CallId, TransferMode
 from switchhook.domain.plan import TransferOrder
-from switchhook.domain.ports import Leg, LegAnswered, LegEnded, LegEvent, OfferedLeg, TransferAsked
+from switchhook.domain.ports import Leg, LegAnswered, LegEnded, LegEvent, LegProgress, OfferedLeg, TransferAsked
 from switchhook.driver import Driver
 
 _STATUSES = {
@@ -126,6 +126,8 @@ class LineMove:
         self._line.subscribe(self._on_line)
 
     def _on_line(self, event: LegEvent) -> None:
+        if isinstance(event, LegProgress) and not self.over:
+            self._leg.refer_result(180)
         machine = self._machine
         if self._driver is not None and machine is not None:
             self._driver.feed(lambda now: machine.callee(event, now))
@@ -139,6 +141,8 @@ class LineMove:
 
     def _failed(self, effect: TransferOver) -> None:
         self.over = True
+        if self._line is not None:
+            self._line.close()
         self._release()
         self._host.write_log(f"Transfer: {effect.result.value}" + (f": {effect.detail}" if effect.detail else ""))
         self._leg.refer_result(_STATUSES.get(effect.result, 503))

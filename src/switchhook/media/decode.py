@@ -12,7 +12,7 @@ class UnreadableSound(Exception):
 
 
 def decode(content: bytes, encoding: Encoding, most_s: float) -> bytes:
-    """Sound of an MP3, WAV, FLAC or OGG file, mixed to mono, in `encoding`; cut after `most_s` seconds. Raises UnreadableSound."""
+    """Sound of an MP3, WAV, FLAC or OGG file as mono in `encoding`; cut after `most_s` seconds. Raises UnreadableSound."""
     import numpy as np  # both are large, and only workers need them
     import soundfile
 

@@ -70,7 +70,7 @@ class OutgoingSipLeg(SipLine):
         self.request = request
         self._server = server
         self._watcher = watcher
-        self._headers = headers + _referred_by(request)
+        self._headers = headers + _referred_by(request) + _replaces(request)
         self._routes: deque[Route] = deque()
         self._route: Route | None = None
         """The one being tried."""
@@ -217,3 +217,10 @@ def _referred_by(request: DialRequest) -> tuple[tuple[str, str], ...]:
         return (("Referred-By", str(NameAddr.parse(request.referred_by))),)
     except GrammarError:
         return ()
+
+
+def _replaces(request: DialRequest) -> tuple[tuple[str, str], ...]:
+    """RFC 3891 §3: the call this one takes the place of; whoever does not know the extension must refuse it."""
+    if request.replaces is None:
+        return ()
+    return (("Replaces", request.replaces), ("Require", "replaces"))

@@ -65,8 +65,8 @@ class DiallingEntry(Entry):
 
     def rules(self) -> DiallingRules:
         """In the domain's terms."""
-        values: dict[str, Any] = self.model_dump()
-        return DiallingRules(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in self}
+        return DiallingRules(**values)
 
 
 class TwilioEntry(Entry):

@@ -17,10 +17,9 @@ from datetime import date, datetime
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialPurpose, DialRefused
 from switchhook.domain.model import Number
 from switchhook.domain.ports import Clock
-from switchhook.domain.records import AccountSettings
+from switchhook.domain.records import AccountSettings, Directory
 from switchhook.usecases.dialling_policy import (
     RULES,
-    Judgement,
     Usage,
     cost_microdollars,
     judge,
@@ -223,10 +222,19 @@ def own_countries(numbers: Iterable[str]) -> frozenset[str]:
 
 
 async def explain(
-    settings: AccountSettings, numbers: Iterable[str], number_text: str, spend: SpendStore, now_utc: datetime
-) -> Judgement:
-    """What the policy says of a number now, apart from what only a running server counts: rate and concurrency."""
+    directory: Directory, account: str | None, number_text: str, spend: SpendStore, now_utc: datetime
+) -> tuple[list[str], bool]:
+    """What the policy says of a number now, for a terminal, and whether it would be dialled; None: the only account.
+
+    Rate and concurrency are a running server's: they count as free.
+    """
+    name = next(iter(directory.accounts)) if account is None and len(directory.accounts) == 1 else account
+    settings = directory.accounts.get(name or "")
+    if settings is None:
+        known = ", ".join(sorted(directory.accounts)) or "none; add one with switchhook apply"
+        return [f"there is no account {name}" if name else "name an account with --account", f"accounts: {known}"], False
     rules = settings.dialling
     spent = 0 if rules.max_spend_per_day is None else await spend.spent(settings.name, now_utc.date())
-    ready = max(1.0, rules.calls_per_second)
-    return judge(rules, own_countries(numbers), number_text, Usage(0, ready, spent), now_utc)
+    numbers = [number.number for number in directory.numbers.values() if number.account == settings.name]
+    judgement = judge(rules, own_countries(numbers), number_text, Usage(spent_microdollars=spent), now_utc)
+    return [f"account {settings.name}", *judgement.lines(now_utc)], judgement.allowed

@@ -26,6 +26,7 @@ RULES = (
 )
 """In the order of asking."""
 MICRODOLLARS = 1_000_000
+_SHOWN_ZONES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,20 @@ class Judgement:
     number: DialledNumber | None
     verdicts: tuple[RuleVerdict, ...]
     decision: DialPermit | DialRefused
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the call would be placed."""
+        return isinstance(self.decision, DialPermit)
+
+    def lines(self, now_utc: datetime) -> list[str]:
+        """For a terminal."""
+        if isinstance(self.decision, DialPermit):
+            first = f"allowed: {self.decision.called} for {self.decision.max_seconds:g} seconds at most (max_seconds)"
+        else:
+            first = f"refused by the rule {self.decision.rule}: {self.decision.message}"
+        facts = _facts(self.number, now_utc) if self.number else []
+        return [first, *facts, *(f"  {'ok ' if said.passed else 'NO '} {said.rule:<13} {said.text}" for said in self.verdicts)]
 
 
 def judge(rules: DiallingRules, own_countries: Collection[str], number_text: str, usage: Usage, now_utc: datetime) -> Judgement:
@@ -196,3 +211,13 @@ def _limits(rules: DiallingRules, usage: Usage) -> Iterator[RuleVerdict]:
 def limit_microdollars(dollars: float) -> int:
     """A limit in the unit of the sums."""
     return round(dollars * MICRODOLLARS)
+
+
+def _facts(number: DialledNumber, now_utc: datetime) -> list[str]:
+    country = "none (international network)" if number.country == NO_COUNTRY else number.country or "unknown"
+    times = [f"{name} {now_utc.astimezone(zone):%a %H:%M}" for name in number.zones if (zone := zone_of(name))]
+    more = f" and {len(times) - _SHOWN_ZONES} more" if len(times) > _SHOWN_ZONES else ""
+    return [
+        f"number {number.e164}, country {country}, type {number.kind}",
+        f"local time: {', '.join(times[:_SHOWN_ZONES]) or 'unknown'}{more}",
+    ]

@@ -1,4 +1,4 @@
-"""The greeting that is played while the model connects: fetched from the customer, decoded in a worker, kept for the next call."""
+"""The greeting played while the model connects: fetched from the customer, decoded in a worker, kept for the next call."""
 
 from __future__ import annotations
 

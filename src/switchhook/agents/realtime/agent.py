@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Any
 
 from switchhook.agents.conversation import (
@@ -37,25 +36,17 @@ from switchhook.agents.realtime.dialect import Event
 from switchhook.agents.realtime.farewell import Farewell
 from switchhook.agents.realtime.formats import Formats
 from switchhook.agents.realtime.kept import KeptSound
+from switchhook.agents.realtime.keys import Keys
 from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedger, as_text
 from switchhook.agents.realtime.masking import without_secrets
 from switchhook.agents.realtime.playing import Cut, Playing
 from switchhook.agents.realtime.silence import SilenceWatch
+from switchhook.agents.realtime.stage import Stage
 from switchhook.agents.realtime.transcript import Transcript
 from switchhook.agents.realtime.usage import Usage
 from switchhook.domain.model import Encoding, Speaker, ToolCall
 from switchhook.domain.plan import AgentSpec, BuiltinTool
 from switchhook.domain.ports import Clock, Playout
-
-
-class _Stage(Enum):
-    NEW = "new"
-    OPENING = "opening"
-    ESTABLISHING = "establishing"
-    READY = "ready"
-    LEAVING = "leaving"
-    """The model is gone during the farewell; what it said of it is still playing."""
-    CLOSED = "closed"
 
 
 class RealtimeAgent:
@@ -68,7 +59,7 @@ class RealtimeAgent:
         self._ids = ids
         self._effects: list[AgentEffect] = []
         self._deadlines: dict[str, float] = {}
-        self._stage = _Stage.NEW
+        self._stage = Stage.NEW
         self._ledger = ToolLedger()
         self._transcript = Transcript(clock.utc())
         self._playing = Playing(playout, encoding)
@@ -76,12 +67,9 @@ class RealtimeAgent:
         self._formats = Formats(spec.session_update, encoding, self._playing)
         self._server_answers = dialect.server_creates_responses(spec.session_update)
         self._kept = KeptSound(encoding.bytes_per_ms)
-        self._forwarding = False
         self._attempts = 0
-        self._was_ready = False
-        self._ready_at = 0.0
-        self._last_frame = 0.0
-        self._greeted = False
+        self._forwarding = self._was_ready = self._greeted = False
+        self._ready_at = self._last_frame = 0.0
         self._caller_speaks = self._turn_owed = self._unwanted = False
         self._quiet_since = 0.0
         self._response: str | None = None
@@ -90,7 +78,7 @@ class RealtimeAgent:
         self._unacknowledged: set[str] = set()
         self._silenced: set[str] = set()
         self._backlog: list[bytes] = []
-        self._digits = self._request_id = ""
+        self._digits, self._request_id = Keys(), ""
         self._farewell: Farewell | None = None
         self._approvals = Approvals(ids)
         self._garbage = self._waiting = self._paused = False
@@ -106,13 +94,13 @@ class RealtimeAgent:
             if to_model is not None and not (payload := to_model(payload)):
                 return None
             return dialect.APPEND_HEAD + b2a_base64(payload, newline=False) + dialect.APPEND_TAIL
-        if self._farewell is None and self._stage is not _Stage.CLOSED:
+        if self._farewell is None and self._stage is not Stage.CLOSED:
             self._kept.keep(payload)
         return None
 
     def model_frame(self, data: bytes, now: float) -> None:
         """One text frame of the model."""
-        if self._stage not in (_Stage.READY, _Stage.ESTABLISHING):
+        if self._stage not in (Stage.READY, Stage.ESTABLISHING):
             return
         self._last_frame = now
         try:
@@ -153,39 +141,40 @@ class RealtimeAgent:
         """Begin; `waiting`: the party is still being called."""
         self._waiting = waiting
         self._transcript.begin(now, self._clock.utc())
+        if self._spec.closing_note_after_ms is not None:
+            self._deadlines["closing note"] = now + self._spec.closing_note_after_ms / 1000
+        if not self._server_answers:
+            self._log(dialect.NOBODY_ASKS)
         self._open(now)
 
     def model_opened(self, now: float) -> None:
-        """The socket is open. The update goes out at once: servers that greet with `session.created` and servers that do not
-        both take it."""
-        if self._stage is _Stage.OPENING:
-            self._stage = _Stage.ESTABLISHING
+        """The socket is open. The update goes out at once: servers that greet with `session.created` and others both take it."""
+        if self._stage is Stage.OPENING:
+            self._stage = Stage.ESTABLISHING
             self._last_frame = now
             self._send(self._spec.session_update)
 
     def model_lost(self, loss: ModelLoss, now: float) -> None:
         """The socket closed or never opened."""
-        if self._stage in (_Stage.NEW, _Stage.LEAVING, _Stage.CLOSED):
+        if self._stage in (Stage.NEW, Stage.LEAVING, Stage.CLOSED):
             return
         self._log(f"AI Session: lost: {loss.detail}")
         self._replace_or_fail(loss.retryable, loss.detail, now)
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
         """A tool's text for the model."""
-        if self._stage is not _Stage.CLOSED:
+        if self._stage is not Stage.CLOSED:
             self._ledger.returned(call_id, output)
             self._settle(now)
 
     def digit(self, digit: str, now: float) -> None:
         """A key was pressed: the first one interrupts; `#` or a pause ends the number."""
-        if self._stage is _Stage.CLOSED or self._farewell is not None:
+        if self._stage is Stage.CLOSED or self._farewell is not None:
             return
         if not self._digits:
             self._interrupt(now, cancel=True)
-        if digit != "#" or not self._digits:
-            self._digits += digit
         self._deadlines["digits"] = now + patience.DIGIT_PAUSE_S
-        if digit == "#" or len(self._digits) >= patience.MOST_DIGITS:
+        if self._digits.press(digit):
             self._end_digits(now)
         self._settle(now)
 
@@ -207,7 +196,7 @@ class RealtimeAgent:
 
     def told(self, text: str, now: float) -> None:
         """The call knows something about the party."""
-        if self._stage is not _Stage.CLOSED and self._farewell is None:
+        if self._stage is not Stage.CLOSED and self._farewell is None:
             self._say_to_model(system_text(self._ids(), text))
             self._want = True
             self._settle(now)
@@ -220,14 +209,14 @@ class RealtimeAgent:
 
     def pause(self, now: float) -> None:
         """Nobody listens."""
-        if self._stage is not _Stage.CLOSED:
+        if self._stage is not Stage.CLOSED:
             self._interrupt(now, cancel=True)
             self._paused = True
             self._settle(now)
 
     def consult(self, playout: Playout, briefing: str, tools: Sequence[ConsultTool], now: float) -> None:
         """Talk with somebody else meanwhile."""
-        if self._stage is _Stage.CLOSED:
+        if self._stage is Stage.CLOSED:
             return
         self._turn_to(playout, with_tools(self._spec.session_update, tools), now)
         self._say_to_model(system_text(self._ids(), briefing))
@@ -236,7 +225,7 @@ class RealtimeAgent:
 
     def resume(self, playout: Playout, now: float) -> None:
         """Talk with the caller again."""
-        if self._stage is _Stage.CLOSED:
+        if self._stage is Stage.CLOSED:
             return
         if self._extra_update is not None:
             self._turn_to(playout, with_tools(self._spec.session_update, ()), now)
@@ -249,12 +238,12 @@ class RealtimeAgent:
         self.move(playout, now)
         self._paused = self._caller_speaks = False
         self._extra_update = update
-        if self._stage is _Stage.READY:
+        if self._stage is Stage.READY:
             self._send(update)
 
     def stop(self, now: float) -> None:
         """The call is over."""
-        if self._stage is not _Stage.CLOSED:
+        if self._stage is not Stage.CLOSED:
             self._close(now)
 
     # -- what the driver needs -------------------------------------------------------------------
@@ -280,14 +269,14 @@ class RealtimeAgent:
             # What went before in this tick may have taken it back.
             if self._deadlines.pop(name, None) is not None:
                 _EXPIRED[name](self, now)
-        if self._stage is not _Stage.CLOSED:
+        if self._stage is not Stage.CLOSED:
             self._settle(now)
 
     # -- the model's session ---------------------------------------------------------------------
 
     def _open(self, now: float) -> None:
         self._attempts += 1
-        self._stage = _Stage.OPENING
+        self._stage = Stage.OPENING
         self._deadlines["establish"] = now + patience.ESTABLISH_S
         self._effects.append(OpenModel(self._spec.url, self._spec.headers))
 
@@ -295,7 +284,7 @@ class RealtimeAgent:
         if self._farewell is not None:
             self._leave(now)
             return
-        if self._stage is _Stage.READY and now - self._ready_at >= patience.STEADY_S:
+        if self._stage is Stage.READY and now - self._ready_at >= patience.STEADY_S:
             self._attempts = 1
         if retryable and self._attempts < 2:
             self._leave_session(now)
@@ -310,7 +299,7 @@ class RealtimeAgent:
         """The model is lost during the farewell: what came of it is heard, then the call ends."""
         self._leave_session(now)
         self._effects.append(CloseModel())
-        self._stage = _Stage.LEAVING
+        self._stage = Stage.LEAVING
         self._settle(now)
 
     def _leave_session(self, now: float) -> None:
@@ -327,9 +316,9 @@ class RealtimeAgent:
             self._deadlines.pop(name, None)
 
     def _on_updated(self, event: Event, now: float) -> None:
-        if self._stage is not _Stage.ESTABLISHING:
+        if self._stage is not Stage.ESTABLISHING:
             return
-        self._stage = _Stage.READY
+        self._stage = Stage.READY
         self._ready_at = now
         self._deadlines.pop("establish", None)
         if self._formats.corrected_by(event):
@@ -342,8 +331,6 @@ class RealtimeAgent:
                 self._send(dialect.text_item(self._ids(), role, text))
         if self._extra_update is not None:
             self._send(self._extra_update)
-        elif self._spec.closing_note_after_ms is not None:
-            self._deadlines["closing note"] = now + self._spec.closing_note_after_ms / 1000
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
         for kept in backlog:
@@ -379,9 +366,9 @@ class RealtimeAgent:
         self._kept.clear()
         self._silence(now)
         self._effects += [Uttered(line) for line in self._transcript.release(now, all_of_them=True)]
-        if self._stage is not _Stage.LEAVING:
+        if self._stage is not Stage.LEAVING:
             self._effects.append(CloseModel())
-        self._stage = _Stage.CLOSED
+        self._stage = Stage.CLOSED
 
     # -- what the model says ---------------------------------------------------------------------
 
@@ -532,7 +519,7 @@ class RealtimeAgent:
             self._want = True
             self._deadlines["ask"] = now + patience.SERVER_TURN_S
         self._judge(response, response_id, now)
-        if self._stage is _Stage.CLOSED:
+        if self._stage is Stage.CLOSED:
             return
         if self._playout.idle:
             self.drained(now)
@@ -578,7 +565,7 @@ class RealtimeAgent:
 
     def _settle(self, now: float) -> None:
         """After every input: tell what is final, ask for what is owed, see whether it is time to go."""
-        if self._stage is not _Stage.CLOSED:
+        if self._stage is not Stage.CLOSED:
             self._move_on(now)
             self._watch_silence(now)
 
@@ -593,9 +580,9 @@ class RealtimeAgent:
             self._deadlines["held"] = held
         if self._response is not None or self._requested:
             return
-        if self._stage is _Stage.LEAVING or (self._stage is _Stage.READY and self._farewell is not None):
+        if self._stage is Stage.LEAVING or (self._stage is Stage.READY and self._farewell is not None):
             self._settle_farewell(now)
-        elif self._stage is not _Stage.READY or self._paused or self._waiting:
+        elif self._stage is not Stage.READY or self._paused or self._waiting:
             return
         elif self._want and not self._caller_speaks and not self._digits and "ask" not in self._deadlines:
             self._ask(None, now)
@@ -618,14 +605,14 @@ class RealtimeAgent:
 
     def _interrupt(self, now: float, cancel: bool) -> None:
         """The caller speaks or presses a key: silence the agent and tell the model what was heard."""
-        if cancel and self._response is not None and self._stage is _Stage.READY:
+        if cancel and self._response is not None and self._stage is Stage.READY:
             self._send(dialect.RESPONSE_CANCEL)
         if self._response:
             self._silenced.add(self._response)
             self._transcript.drop_unheard()
         self._unwanted = self._unwanted or (cancel and self._requested)
         for cut in self._silence(now):
-            if self._stage is _Stage.READY and cut.item.known and cut.received_ms:
+            if self._stage is Stage.READY and cut.item.known and cut.received_ms:
                 self._send(dialect.truncate(cut.item.item_id, cut.item.content_index, cut.heard_ms))
 
     def _silence(self, now: float) -> list[Cut]:
@@ -678,7 +665,7 @@ class RealtimeAgent:
 
     def _settle_farewell(self, now: float) -> None:
         assert self._farewell is not None  # the callers looked
-        leaving = self._stage is _Stage.LEAVING
+        leaving = self._stage is Stage.LEAVING
         if not self._farewell.asked and not leaving:
             if "ask" not in self._deadlines:
                 self._farewell.asked = True
@@ -691,7 +678,7 @@ class RealtimeAgent:
                     )
                 self._ask(self._farewell.response(), now)
         elif (leaving or self._farewell.response_id is not None) and self._playout.idle and not self._playing.any:
-            self._over(now)
+            self._deadlines.setdefault("linger", now + patience.LINGER_S)
 
     def _over(self, now: float, reason: str = "agent-ended") -> None:
         self._close(now)
@@ -700,14 +687,13 @@ class RealtimeAgent:
     def _busy(self) -> bool:
         """Somebody speaks, or something is waited for: this is no silence."""
         working = self._response is not None or self._requested or self._want or self._turn_owed or not self._ledger.idle
-        speaking = self._caller_speaks or self._playing.any or not self._playout.idle or self._digits != ""
-        away = self._stage is not _Stage.READY or self._paused or self._waiting or self._farewell is not None
+        speaking = self._caller_speaks or self._playing.any or not self._playout.idle or bool(self._digits)
+        away = self._stage is not Stage.READY or self._paused or self._waiting or self._farewell is not None
         return working or speaking or away
 
     def _watch_silence(self, now: float) -> None:
-        due = self._silence_watch.look(self._busy(), now)
         self._deadlines.pop("silence", None)
-        if due is not None and self._stage is not _Stage.CLOSED:
+        if (due := self._silence_watch.look(self._busy(), now)) is not None:
             self._deadlines["silence"] = due
 
     def _on_silence(self, now: float) -> None:
@@ -718,7 +704,7 @@ class RealtimeAgent:
     # -- keys ------------------------------------------------------------------------------------
 
     def _end_digits(self, now: float) -> None:
-        digits, self._digits = self._digits, ""
+        digits = self._digits.take()
         self._deadlines.pop("digits", None)
         if self._farewell is not None:
             return
@@ -764,7 +750,7 @@ class RealtimeAgent:
 
     def _say_to_model(self, text: bytes) -> None:
         """Send, or keep for the session that comes."""
-        if self._stage is _Stage.READY:
+        if self._stage is Stage.READY:
             self._send(text)
         else:
             self._backlog.append(text)
@@ -805,6 +791,7 @@ _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "held": RealtimeAgent._on_nothing,
     "digits": RealtimeAgent._end_digits,
     "farewell": RealtimeAgent._over,
+    "linger": RealtimeAgent._over,
     "roll-over": RealtimeAgent._on_roll_over,
     "last roll-over": RealtimeAgent._on_last_roll_over,
     "silence": RealtimeAgent._on_silence,

@@ -36,6 +36,10 @@ _FORMATS = {
 APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_TAIL = b'"}'
 
+NOBODY_ASKS = (
+    "AI Session: turn_detection is off or create_response is false: the AI answers keys and tools, but not the caller's words"
+)
+
 
 class Head(msgspec.Struct):
     """What is read of every frame first."""

@@ -13,8 +13,9 @@ PROGRESS_S = 30.0
 SERVER_TURN_S = 1.0
 """How long the model's own turn detection gets to answer before we ask."""
 DIGIT_PAUSE_S = 1.5
-MOST_DIGITS = 32
 FAREWELL_S = 15.0
 LONGEST_FAREWELL_S = 60.0
 LAST_ROLL_OVER_S = 240.0
 """After the roll-over is due, a quiet moment is waited for so long at most."""
+LINGER_S = 0.25
+"""Between the goodbye's last sound and the hang-up: a phone plays it from its jitter buffer a little later."""
