@@ -15,6 +15,7 @@ PEERS = {
     "espeak-ng": "espeak-ng",
     "ffmpeg": "ffmpeg",
     "sox": "sox",
+    "node": "node",
 }
 
 

@@ -17,19 +17,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from picows import WSUpgradeRequest
+
 from switchhook.agents.conversation import Agent, ModelLoss
 from switchhook.agents.embedded.dialogue import Dialogue
 from switchhook.agents.providers.grammar_stt import GrammarRecognizer
 from switchhook.agents.providers.local_voice import LocalVoice
 from switchhook.agents.realtime.agent import RealtimeAgent
 from switchhook.agents.realtime.endpoint.door import Engine, RealtimeDoor
-from switchhook.agents.realtime.endpoint.listener import MediaListener
+from switchhook.agents.realtime.endpoint.listener import MediaListener, Route
 from switchhook.agents.realtime.socket import ModelSockets
 from switchhook.api.app import HttpDoor, application
 from switchhook.api.ops import health
 from switchhook.api.ops.logs import set_up_logging
 from switchhook.api.ops.metrics import Metrics, Sample
+from switchhook.api.twilio.handshake import Handshakes
 from switchhook.api.twilio.messages import TwilioMessages
+from switchhook.api.twilio.owners import ConfiguredOwners
+from switchhook.api.twilio.received import PublicPlace
+from switchhook.api.twilio.signature import SETTINGS, SIGNATURE
+from switchhook.api.twilio.voice_routes import VoiceDoors
 from switchhook.api.veevo import routes as veevo_routes
 from switchhook.api.veevo import webhook_test as veevo_test
 from switchhook.api.veevo.contract import VeevoContract
@@ -57,6 +64,7 @@ from switchhook.media.workers import Workers
 from switchhook.settings import Settings
 from switchhook.store.opened import DataDirLock, Store
 from switchhook.store.secrets import SecretBox, server_key
+from switchhook.telephony.line_dialer import LineDialer, ProvenRouting
 from switchhook.telephony.pacer import Pacer
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
@@ -67,6 +75,11 @@ from switchhook.telephony.sip_targets import DnsLookup, SipTargets
 from switchhook.telephony.trunk_check import certificate_problem, trunk_state
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
+from switchhook.telephony.twilio_carrier import STREAM_PATH, Places
+from switchhook.telephony.twilio_legs import TwilioLegs
+from switchhook.telephony.twilio_line import LineParts, TwilioLine
+from switchhook.telephony.twilio_media import TwilioDoor
+from switchhook.telephony.twilio_rest import TwilioRest
 from switchhook.usecases.accounts import TokenVerifier, token_digest
 from switchhook.usecases.apply import Applier
 from switchhook.usecases.callbook import CallBookkeeper
@@ -94,6 +107,8 @@ DELIVERIES_GRACE_S = 10.0
 COUNT_EVERY_S = 15.0
 REFUSALS_GRACE_S = 5.0
 """How long a stopping server waits for the records of calls it refused at the last moment."""
+LEARNING = frozenset({"veevo"})
+"""Contracts whose start webhook brings the credentials of the call's Twilio account."""
 REACH_S = 5.0
 """How long `switchhook check` waits for a webhook's host."""
 RECORDINGS_GRACE_S = 30.0
@@ -177,17 +192,19 @@ class Server:
         self.trunks = TrunkDirectory()
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
         self.watch, self.dialer = self._trunk_parts()
+        self.twilio, self.streams, self.lines = self._twilio_parts()
         self.dialling = AccountDialling(self.store.spend, self.clock)
         self.joining = LineJoining(waiting_sounds(settings.ringback_country, settings.hold_sound), self.clock)
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
-        self.sip.on_declined = self.switchboard.declined
-        self.sip.on_replacing = self.switchboard.replace
-        self.outgoing = Outgoing(self.store.directory, self.dialling, self.switchboard, self._has_line, self.clock, _new_call_id)
+        self.sip.on_declined, self.sip.on_replacing = self.switchboard.declined, self.switchboard.replace
+        self.outgoing = Outgoing(
+            self.store.directory, self.dialling, self.switchboard, self.lines.line_of, self.clock, _new_call_id
+        )
         self.metrics = Metrics(self._samples)
         self.http = HttpDoor(settings.http_host, settings.http_port, application(self._mounts(), self.metrics.observe))
         self._loop = asyncio.get_running_loop()
         self.realtime = RealtimeDoor(self._engine(), self._account_of, settings.max_calls)
-        self.media = MediaListener(settings.http_host, settings.media_listener_port, {"/v1/realtime": self.realtime.accept})
+        self.media = MediaListener(settings.http_host, settings.media_listener_port, self._media_routes())
         self._accounts, self.accounts = dict[bytes, str](), dict[str, AccountSettings]()
         self._tasks: asyncio.TaskGroup | None = None
         self._making: set[asyncio.Task[None]] = set()
@@ -296,6 +313,8 @@ class Server:
         await self.watch.close()
         await self.sip.stop()
         self.switchboard.close()
+        self.streams.close()
+        await self.twilio.close()
         if self._taking is not None:
             await asyncio.wait([self._taking], timeout=REFUSALS_GRACE_S)
         await self.media.stop()
@@ -328,15 +347,18 @@ class Server:
     def _call_parts(self) -> CallParts:
         names = ModelNames(read_aliases(self.settings.model_aliases, self.prices), self.prices)
         return CallParts(
-            routing=Incoming(self.store.directory, self.store.calls, self.contracts, self.webhooks, self.clock, names),
+            routing=ProvenRouting(
+                Incoming(self.store.directory, self.store.calls, self.contracts, self.webhooks, self.clock, names), self.twilio
+            ),
             book=self.book,
             agents=RealtimeAgents(ModelSockets(self.egress), self.clock),
             recorders=self.recorders,
             voice=self.voice,
             clock=self.clock,
-            dialer=self.dialer,
+            dialer=self.lines,
             dialling=self.dialling,
             joining=self.joining,
+            greetings=self.greetings,
         )
 
     def _mounts(self) -> list[Any]:
@@ -353,10 +375,38 @@ class Server:
         ]
         desk = NumberDesk(self.store.directory, self.contracts["veevo"], self._take_directory)
         veevo = veevo_routes.routes(self._managed_account, desk, self.settings.egress_allow)
-        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer), veevo]
+        owners = ConfiguredOwners(self.store.directory, self._twilio_pairs, LEARNING)
+        place = PublicPlace(self.settings.public_url, self.settings.trusted_proxies)
+        twilio = VoiceDoors(self.twilio, owners, place, self.clock.now).routes()
+        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer), veevo, twilio]
 
-    def _has_line(self, account: str) -> bool:
-        return bool(self.trunks.of_account(account))
+    def _media_routes(self) -> dict[str, Route]:
+        return {"/v1/realtime": self.realtime.accept, STREAM_PATH: self.streams.accept}
+
+    def _twilio_pairs(self) -> dict[str, TwilioCredentials]:
+        return {name: account.twilio for name, account in self.accounts.items() if account.twilio is not None}
+
+    def _twilio_parts(self) -> tuple[TwilioLine, TwilioDoor, LineDialer]:
+        settings, legs = self.settings, TwilioLegs(self.pacer, self.settings.media_timeout_s)
+        parts = LineParts(
+            TwilioRest(self.egress, asyncio.sleep),
+            legs,
+            places_of(settings),
+            lambda account: self._twilio_pairs().get(account),
+            self.clock,
+            _new_call_id,
+            settings.twilio_rest_url,
+        )
+        line = TwilioLine(parts, self._on_call)
+        handshakes = Handshakes(settings.public_media_url, line.stream_tokens)
+
+        def verify(request: WSUpgradeRequest) -> bool:
+            headers = request.headers
+            return handshakes.signed(request.path.decode("latin-1"), headers.get(SIGNATURE, ""), headers.get(SETTINGS, ""))
+
+        encrypted = (settings.public_media_url or "").startswith("wss:")
+        lines = LineDialer(self.dialer, line, lambda account: bool(self.trunks.of_account(account)))
+        return line, TwilioDoor(verify, legs.claim, encrypted), lines
 
     def _on_call(self, attempt: CallAttempt, leg: OfferedLeg) -> None:
         self.switchboard.offer(attempt, leg)
@@ -449,6 +499,13 @@ class Server:
 
     def _on_sealed(self, call_id: CallId) -> None:
         self._spawn(self.recordings.make(call_id))
+
+
+def places_of(settings: Settings) -> Places | None:
+    """Where Twilio reaches this server; None unless both addresses are set."""
+    if settings.public_url is None or settings.public_media_url is None:
+        return None
+    return Places(settings.public_url.rstrip("/"), settings.public_media_url.rstrip("/"))
 
 
 def _new_call_id() -> CallId:
@@ -631,6 +688,7 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
         good = good and problem is None
         lines.append(f"{name} {host}:{port}: {problem or 'free'}")
     lines.append(f"as seen from outside: HTTP {settings.public_url or '-'}, media {settings.public_media_url or '-'}")
+    lines.append(f"Twilio: {_twilio_line(settings)}")
     first, last = settings.rtp_ports
     lines.append(f"RTP {first}-{last}: {(last - first + 1) // 2} calls by ports, {settings.max_calls} by SWITCHHOOK_MAX_CALLS")
     async with _Opened(settings) as opened:
@@ -691,6 +749,16 @@ async def _webhook_problem(settings: Settings, number: Number) -> str | None:
             except (SwitchhookError, OSError, TimeoutError) as error:
                 return f"a webhook cannot be reached: {str(error) or type(error).__name__}"
     return None
+
+
+def _twilio_line(settings: Settings) -> str:
+    """What to enter at Twilio for a number of ours, or what keeps Twilio's calls out."""
+    places = places_of(settings)
+    if places is None:
+        return "calls over it need SWITCHHOOK_PUBLIC_URL (https://…) and SWITCHHOOK_PUBLIC_MEDIA_URL (wss://…)"
+    if not places.media.startswith("wss://") or not places.http.startswith("https://"):
+        return f"opens media streams to wss:// alone, and should ask https:// alone: {places.http} and {places.media} will not do"
+    return f"voice webhook {places.http}/twilio/voice, status callback {places.http}/twilio/status, streams {places.stream}"
 
 
 def _optional_parts() -> Iterator[tuple[str, bool, str]]:

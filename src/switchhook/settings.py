@@ -35,6 +35,14 @@ class Settings(BaseModel):
     public_media_url: str | None = Field(
         None, description="How the outside reaches the media WebSockets, e.g. `wss://voice.example.com`."
     )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (),
+        description="Comma-separated CIDR blocks of reverse proxies whose `X-Forwarded-Proto` and `X-Forwarded-Host` are "
+        "believed when `public_url` is not set.",
+    )
+    twilio_rest_url: str = Field(
+        "https://api.twilio.com", description="Twilio's REST API for calls whose credentials come with the call (Veevo)."
+    )
     sip_host: str = Field("0.0.0.0", description="Address SIP listens on.")
     sip_port: int = Field(5060, ge=1, le=65535, description="Port of SIP over UDP and TCP.")
     sip_tls_port: int = Field(5061, ge=1, le=65535, description="Port of SIP over TLS.")
@@ -96,14 +104,14 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or plain text.")
 
-    @field_validator("sip_transports", "egress_allow", mode="before")
+    @field_validator("sip_transports", "egress_allow", "trusted_proxies", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
 
-    @field_validator("egress_allow", mode="before")
+    @field_validator("egress_allow", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
         if isinstance(value, list):

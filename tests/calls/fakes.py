@@ -137,7 +137,7 @@ class FakeLeg:
     def send_digit(self, digit: str, duration_ms: int = 160) -> None:
         self.done.append(f"digit {digit}")
 
-    def refer(self, target: str, replaces: Leg | None = None) -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
         self.done.append(f"refer {target}" + (" attended" if replaces is not None else ""))
 
     def refer_result(self, status: int) -> None:

@@ -141,7 +141,7 @@ def test_failure_route_is_a_transfer_and_its_failure_the_end() -> None:
     call.do(lambda now: call.machine.routed(plan(flow), now))
     call.do(lambda now: call.machine.leg_event(LegAnswered(), now))
     effects = call.do(lambda now: call.machine.agent_failed(FailureKind.NOT_ESTABLISHED, "401", now))
-    assert effects == [StopAgent(), StartTransfer("+13035551212")]
+    assert effects == [StopAgent(), StartTransfer(RouteTo("+13035551212"))]
     assert call.do(lambda now: call.machine.transfer_over(False, "transfer-busy", now)) == [HangUpLeg()]
 
 

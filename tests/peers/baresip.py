@@ -83,12 +83,17 @@ class Baresip:
 
 @asynccontextmanager
 async def baresip(
-    folder: Path, source: Path, account: str = "", codecs: str = "PCMU/8000/1,PCMA/8000/1", sip_port: int = 0
+    folder: Path,
+    source: Path,
+    account: str = "",
+    codecs: str = "PCMU/8000/1,PCMA/8000/1",
+    sip_port: int = 0,
+    answers: bool = True,
 ) -> AsyncIterator[Baresip]:
     """Start a telephone that plays `source` (mono WAV, 8 kHz, long enough for the call) to whom it talks.
 
     `account` adds parameters to its account line, such as `;auth_user=pbx;auth_pass=secret;mediaenc=srtp-mand`.
-    `sip_port` 0: a free one.
+    `sip_port` 0: a free one. `answers` False: it rings until the command `accept`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sip_port, control_port = sip_port or free_port(), free_port(socket.SOCK_STREAM)
@@ -103,8 +108,9 @@ async def baresip(
     )
     (folder / "config").write_text(config)
     (folder / "contacts").write_text("")
+    mode = "auto" if answers else "manual"
     address = f"<sip:+17205550111@127.0.0.1:{sip_port}>"
-    (folder / "accounts").write_text(f'"Ann" {address};regint=0;answermode=auto;audio_codecs={codecs};ptime=20{account}\n')
+    (folder / "accounts").write_text(f'"Ann" {address};regint=0;answermode={mode};audio_codecs={codecs};ptime=20{account}\n')
     async with PeerProcess(["baresip", "-f", str(folder), "-v"], folder) as process:
         reader, writer = await _connect(control_port, process)
         phone = Baresip(folder, sip_port, process, writer)

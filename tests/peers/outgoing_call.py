@@ -92,10 +92,10 @@ def dial(machine: AnsweringMachine, *ports: int, encoding: Encoding = Encoding.P
 
 @asynccontextmanager
 async def carrier(
-    scenario: str, folder: Path, extra: Sequence[str] = (), transport: str = "u1", **keys: str
+    scenario: str, folder: Path, extra: Sequence[str] = (), transport: str = "u1", port: int = 0, **keys: str
 ) -> AsyncIterator[tuple[int, PeerProcess]]:
-    """sipp as a peer that takes one call; gives its port."""
-    port = free_port()
+    """sipp as a peer that takes one call; gives its port. `port` 0: a free one."""
+    port = port or free_port()
     words = ("-p", str(port), *extra)
     run = SippRun(scenario, ("127.0.0.1", 9), folder, keys=keys, extra=words, transport=transport, timeout_s=int(WAIT_S) + 10)
     async with run.process() as process:

@@ -29,12 +29,14 @@ class SippRun:
     """Values for `[name]` in the scenario."""
     extra: Sequence[str] = ()
     timeout_s: int = 20
+    host: str = "127.0.0.1"
+    """sipp's own address."""
 
     def process(self) -> PeerProcess:
         """The process, not yet started."""
         command = [
             *("sipp", "-sf", str(SCENARIOS / f"{self.scenario}.xml"), "-s", self.service, f"{self.remote[0]}:{self.remote[1]}"),
-            *("-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(free_port()), "-mp", str(free_port() // 2 * 2)),
+            *("-i", self.host, "-mi", self.host, "-p", str(free_port()), "-mp", str(free_port() // 2 * 2)),
             *("-m", str(self.calls), "-r", str(self.rate), "-l", str(self.at_once), "-t", self.transport),
             *("-nostdin", "-timeout", str(self.timeout_s), "-timeout_error", "-trace_err", "-trace_msg"),
             *(word for name, value in self.keys.items() for word in ("-key", name, value)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.peers.processes import PeerProcess
 from tests.peers.server import Server, config, free_port
 from tests.peers.vns_backend import VnsBackend
 from tests.server.house import NUMBER, House
-from tests.server.listening import AGENT_HZ, heard_tone, linear, share_at
+from tests.server.listening import AGENT_HZ, agent_tone, heard_tone, linear, share_at
 from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
@@ -37,7 +37,7 @@ TWO_TRUNKS = "+17206999910"
 PASSWORD = "+17206999911"
 RATED = "+17206999912"
 """One call a second."""
-REFERRING = "+17206999913"
+REFERRING = "+17205550100"
 """Its trunk makes transfers by REFER."""
 REFERRING_HOST = "127.0.0.3"
 MESSAGE = "This is Acme. Please call us back."
@@ -57,14 +57,13 @@ class Exchange(House):
 
     port: int = 0
     second_port: int = 0
-    models: int = field(default=0)
 
     # -- calls out
 
     async def ask(self, caller: str = NUMBER, **fields: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
         """POST makecall as the account of the number `caller`; gives status, body and headers."""
         account = _ACCOUNTS.get(caller, "acme")
-        body = {"calledNumber": CALLED, "callerId": caller, "callerIdName": "Acme", "customerCallId": "order-7", **fields}
+        body = {"calledNumber": CALLED, "callerId": caller, "callerIdName": "Acme", "customerCallId": "order-7"} | fields
         url = f"{self.server.http_url}/api/customer/makecall"
         async with aiohttp.ClientSession() as http, http.post(url, json=body, headers={"Token": token(account)}) as reply:
             return reply.status, await reply.json(), dict(reply.headers)
@@ -82,23 +81,27 @@ class Exchange(House):
         """Whom the trunk leads to, not yet started."""
         return Party(user=user, port=self.second_port if second else self.port, answers=answers)
 
+    def party_caller(self, host: str = "127.0.0.1") -> Party:
+        """A telephone that no other call has, not yet started."""
+        return Party(host, self.new_caller())
+
     @asynccontextmanager
-    async def sipp(self, scenario: str, folder: Path, second: bool = False, **keys: str) -> AsyncIterator[PeerProcess]:
-        """sipp where the trunk leads to."""
-        at = self.second_port if second else self.port
-        async with sipp_carrier(scenario, folder, ("-p", str(at)), port=at, **keys) as (_, process):
+    async def sipp(self, scenario: str, folder: Path, *extra: str) -> AsyncIterator[PeerProcess]:
+        """sipp where the first trunk leads to."""
+        async with sipp_carrier(scenario, folder, extra, port=self.port) as (_, process):
             yield process
 
     @asynccontextmanager
     async def caller(self, model: Model, number: str = NUMBER, host: str = "127.0.0.1") -> AsyncIterator[Caller]:
         """A caller who talks with the agent; whoever has not hung up at the end does."""
-        user, count = self.new_caller(), len(model.sessions) + 1
-        async with Party(host, user) as telephone:
+        count = len(model.sessions) + 1
+        async with self.party_caller(host) as telephone:
             call = await telephone.dial(self.uri(number))
             await call.answered()
             session = await model.session(count)
             await session.got("response.create")
-            yield Caller(self, call, session, (await self.start_of(user))["sessionGuid"], user)
+            guid = (await self.start_of(telephone.user))["sessionGuid"]
+            yield Caller(self, call, session, guid, telephone.user)
 
     async def row(self, column: str, condition: str, *values: str) -> str:
         """Wait for one value of the calls table."""
@@ -164,7 +167,9 @@ def latest(call: Call, duration_ms: int) -> bytes:
 async def hears(call: Call, frequency_hz: float, duration_ms: int = 400) -> None:
     """Wait until what is heard is this tone and nothing else for so long."""
     await call.ear.until(
-        lambda: heard_tone(latest(call, duration_ms), frequency_hz, duration_ms - 60), 10, f"{frequency_hz:g} Hz for {duration_ms} ms"
+        lambda: heard_tone(latest(call, duration_ms), frequency_hz, duration_ms - 60),
+        10,
+        f"{frequency_hz:g} Hz for {duration_ms} ms",
     )
 
 
@@ -193,8 +198,6 @@ async def model_hears(session: LiveSession, frequency_hz: float, duration_ms: in
 
 async def agent_is_heard(call: Call, session: LiveSession, text: str = "Hello!") -> None:
     """The agent speaks, and the party hears its tone."""
-    from tests.server.listening import agent_tone
-
     session.speaks(agent_tone(600), text)
     await hears(call, AGENT_HZ)
 
@@ -211,7 +214,9 @@ def exchange_config(backend: VnsBackend, port: int, second_port: int) -> dict[st
         {"name": name, "tokens": [{"name": "main", "value": token(name)}], "dialling": dict(rules)} for name in _ACCOUNTS.values()
     ]
     content["accounts"][3]["dialling"]["calls_per_second"] = 1
-    content["numbers"] += [{**deepcopy(number), "number": own, "account": account} for own, account in list(_ACCOUNTS.items())[1:]]
+    content["numbers"] += [
+        {**deepcopy(number), "number": own, "account": account} for own, account in list(_ACCOUNTS.items())[1:]
+    ]
     content["numbers"] += [{**deepcopy(number), "number": own, **settings} for own, settings in _SETTINGS.items()]
     address = f"sip:127.0.0.1:{port}"
     content["trunks"] = [

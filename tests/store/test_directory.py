@@ -7,22 +7,31 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from switchhook.domain.dialling import DiallingRules
 from switchhook.domain.errors import SecretUnreadable
-from switchhook.domain.model import Number
-from switchhook.domain.records import AccountSettings, DirectoryUpdate
+from switchhook.domain.model import Number, Srtp, TransferMode
+from switchhook.domain.records import AccountSettings, DirectoryUpdate, TwilioCredentials, VeevoCredentials
 from switchhook.store import directory as directory_module
 from switchhook.store.opened import Store
 from tests.store.opening import SqliteFiles, running_store
 from tests.store.samples import CANARY, NUMBER, TRUNK, attempt, begun, ended, event
 
 DIGEST = hashlib.sha256(f"{CANARY}-token".encode()).digest()
-EVERYTHING = DirectoryUpdate(accounts=(AccountSettings("acme"), AccountSettings("other")), tokens=(("acme", "main", DIGEST),), trunks=(TRUNK,), numbers=(NUMBER,))
+ACME = AccountSettings(
+    "acme",
+    DiallingRules(countries=("US",), do_not_call=("+17205551212",), calling_hours=("09:00", "20:00")),
+    TwilioCredentials("AC1", f"{CANARY}-twilio"),
+    VeevoCredentials(f"{CANARY}-veevo", f"{CANARY}-management"),
+)
+OTHER = AccountSettings("other")
+EVERYTHING = DirectoryUpdate(accounts=(ACME, OTHER), tokens=(("acme", "main", DIGEST),), trunks=(TRUNK,), numbers=(NUMBER,))
 
 
 async def test_what_is_written_is_read_back(store: Store) -> None:
     await store.directory.write(EVERYTHING)
     found = await store.directory.read()
     assert found.tokens == {"acme": {"main": DIGEST}, "other": {}}
+    assert found.accounts == {"acme": ACME, "other": OTHER}
     assert found.trunks == {"local": TRUNK}
     assert found.numbers == {NUMBER.number: NUMBER}
     assert await store.directory.find_number(NUMBER.number) == NUMBER
@@ -46,6 +55,37 @@ async def test_entries_are_replaced_and_removed(store: Store) -> None:
     assert (found.tokens, found.trunks, found.numbers) == ({"acme": {}, "other": {}}, {}, {})
 
 
+async def test_an_account_is_replaced_with_all_its_settings(store: Store) -> None:
+    await store.directory.write(EVERYTHING)
+    await store.directory.write(DirectoryUpdate(accounts=(AccountSettings("acme"),)))
+    found = await store.directory.read()
+    assert found.accounts == {"acme": AccountSettings("acme"), "other": OTHER}
+    assert found.tokens["acme"] == {"main": DIGEST}
+
+
+async def test_every_setting_of_a_trunk_is_kept(store: Store) -> None:
+    trunk = replace(
+        TRUNK,
+        transport="tls",
+        srtp=Srtp.REQUIRED,
+        transfer=TransferMode.REFER,
+        priority=7,
+        max_calls=3,
+        calls_per_second=0.5,
+        probe_s=30.0,
+        number_form="plain",
+        caller_ids=("+17205550100",),
+        default_caller_id="+17205550100",
+        tls_ca="/ca.pem",
+        tls_verify=False,
+        tls_certificate="/us.pem",
+        tls_key="/us.key",
+    )
+    await store.directory.write(EVERYTHING)
+    await store.directory.write(DirectoryUpdate(trunks=(trunk,)))
+    assert (await store.directory.read()).trunks == {"local": trunk}
+
+
 async def test_a_token_can_move_to_another_name_at_once(store: Store) -> None:
     await store.directory.write(EVERYTHING)
     await store.directory.write(DirectoryUpdate(remove_tokens=(("acme", "main"),), tokens=(("acme", "second", DIGEST),)))
@@ -54,7 +94,7 @@ async def test_a_token_can_move_to_another_name_at_once(store: Store) -> None:
 
 async def test_all_changes_are_made_or_none(store: Store) -> None:
     with pytest.raises(IntegrityError):
-        await store.directory.write(DirectoryUpdate(accounts=(AccountSettings("acme"),), numbers=(replace(NUMBER, account="nobody"),)))
+        await store.directory.write(DirectoryUpdate(accounts=(ACME,), numbers=(replace(NUMBER, account="nobody"),)))
     assert (await store.directory.read()).tokens == {}
     assert await store.directory.version() == 0
 

@@ -23,7 +23,9 @@ async def url(sqlite_files: SqliteFiles, tmp_path: Path) -> str:
     """A database that knows one number."""
     made = await sqlite_files.fresh(tmp_path)
     async with running_store(made) as store:
-        await store.directory.write(DirectoryUpdate(accounts=(AccountSettings("acme"), AccountSettings("other")), numbers=(NUMBER,)))
+        await store.directory.write(
+            DirectoryUpdate(accounts=(AccountSettings("acme"), AccountSettings("other")), numbers=(NUMBER,))
+        )
     return made
 
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from switchhook.domain.contract import HttpFailure, HttpOutcome, HttpReply, HttpRequest
 from switchhook.domain.errors import ApplyError
-from switchhook.domain.model import CallAttempt, CallId, Direction, JsonObject, Number, ToolCall, Utterance
+from switchhook.domain.model import CallAttempt, CallId, Direction, JsonObject, Number, ToolCall, TransferRecord, Utterance
 from switchhook.domain.outcome import Ending
-from switchhook.domain.plan import AgentSpec, Answer, BuiltinTool, CallPlan, Converse, HangUp, JournalSpec, Refusal
+from switchhook.domain.plan import AgentSpec, Answer, BuiltinTool, CallPlan, Converse, HangUp, JournalSpec, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
 
 START = datetime(2026, 4, 17, 16, 26, 12, 560_000, tzinfo=UTC)
@@ -120,6 +120,14 @@ class PlainContract:
 
     def builtin_output(self, tool: BuiltinTool, plan: CallPlan, attempt: CallAttempt, call: ToolCall, now: datetime) -> str:
         return f"{tool.value} at {now:%H:%M:%S}"
+
+    def transfer_order(self, plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> TransferOrder | str:
+        self._check("transfer_order")
+        return TransferOrder(call.arguments, attempt.caller) if call.arguments else "whereto"
+
+    def transfer_output(self, record: TransferRecord) -> str:
+        self._check("transfer_output")
+        return f"transfer {record.result}"
 
     def log_tool_request(self, call: ToolCall) -> str:
         return f"request {call.name} {call.arguments}"

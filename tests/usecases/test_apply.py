@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from switchhook.domain.dialling import DiallingRules
 from switchhook.domain.errors import ApplyError
-from switchhook.domain.model import Trunk
-from switchhook.domain.records import DirectoryUpdate
+from switchhook.domain.model import Srtp, TransferMode, Trunk
+from switchhook.domain.records import TWILIO_URL, AccountSettings, DirectoryUpdate, TwilioCredentials, VeevoCredentials
 from switchhook.store.opened import Store
 from switchhook.usecases.accounts import token_digest
 from switchhook.usecases.apply import Applier
@@ -145,6 +146,196 @@ def number(line: str = "", contract: str = "plain", account: str = "acme", calle
 
 def trunk(line: str = "", address: str = '"sip:h"') -> str:
     return f"trunks:\n  - name: t\n    account: acme\n    address: {address}\n    {line}\n"
+
+
+SETTINGS = """
+accounts:
+  - name: acme
+    dialling:
+      countries: [US, ca, NO]
+      deny_prefixes: ["+1900"]
+      allow_prefixes: ["+1", "+47"]
+      allow_premium: true
+      calls_per_second: 0.5
+      concurrent: 10
+      max_seconds: 60
+      max_spend_per_day: 20
+      price_per_minute: 0.01
+      do_not_call: ["+17205551212", "(720) 555-1213"]
+      calling_hours: ["09:00", "20:00"]
+      default_country: CA
+    twilio: {account_sid: "AC1", auth_token: "canary-twilio", rest_base_url: "http://127.0.0.1:9100/"}
+    veevo: {webhook_secret: "canary-veevo", management_key: "rtk_canary"}
+trunks:
+  - name: carrier
+    account: acme
+    address: "sip:carrier.example"
+    transport: tls
+    srtp: off
+    transfer: refer
+    priority: 10
+    max_calls: 20
+    calls_per_second: 2
+    probe_s: 30
+    number_form: plain
+    caller_ids: ["+17205550100"]
+    default_caller_id: "+17205550100"
+    tls_ca: /etc/ca.pem
+    tls_verify: false
+    tls_certificate: /etc/us.pem
+    tls_key: /etc/us.key
+"""
+RULES = DiallingRules(
+    countries=("US", "CA", "NO"),
+    deny_prefixes=("+1900",),
+    allow_prefixes=("+1", "+47"),
+    allow_premium=True,
+    calls_per_second=0.5,
+    concurrent=10,
+    max_seconds=60,
+    max_spend_per_day=20,
+    price_per_minute=0.01,
+    do_not_call=("+17205551212", "+17205551213"),
+    calling_hours=("09:00", "20:00"),
+    default_country="CA",
+)
+
+
+async def test_every_setting_of_accounts_and_trunks_is_kept(applier: Applier, store: Store) -> None:
+    applied = await applier.apply(SETTINGS)
+    assert applied.lines()[0] == "~ account acme"
+    assert "canary" not in "\n".join(applied.lines())
+    found = await store.directory.read()
+    assert found.accounts == {
+        "acme": AccountSettings(
+            "acme",
+            RULES,
+            TwilioCredentials("AC1", "canary-twilio", "http://127.0.0.1:9100"),
+            VeevoCredentials("canary-veevo", "rtk_canary"),
+        ),
+        "other": AccountSettings("other"),
+    }
+    assert "canary" not in repr(found.accounts)
+    assert found.trunks["carrier"] == Trunk(
+        name="carrier",
+        account="acme",
+        address="sip:carrier.example",
+        transport="tls",
+        srtp=Srtp.OFF,
+        transfer=TransferMode.REFER,
+        priority=10,
+        max_calls=20,
+        calls_per_second=2,
+        probe_s=30,
+        number_form="plain",
+        caller_ids=("+17205550100",),
+        default_caller_id="+17205550100",
+        tls_ca="/etc/ca.pem",
+        tls_verify=False,
+        tls_certificate="/etc/us.pem",
+        tls_key="/etc/us.key",
+    )
+    assert not (await applier.apply(SETTINGS)).changed
+
+
+async def test_settings_that_the_file_does_not_name_stay(applier: Applier, store: Store) -> None:
+    await applier.apply(SETTINGS)
+    assert not (await applier.apply("accounts: [{name: acme}]")).changed
+    changed = await applier.apply("accounts: [{name: acme, twilio: {account_sid: AC1, auth_token: canary-new}}]")
+    assert changed.lines()[:-1] == [
+        "~ account acme",
+        "    twilio.auth_token: changed (not shown)",
+        f"    twilio.rest_base_url: http://127.0.0.1:9100 → {TWILIO_URL}",
+    ]
+    kept = (await store.directory.read()).accounts["acme"]
+    assert kept.dialling == RULES
+    assert kept.veevo == VeevoCredentials("canary-veevo", "rtk_canary")
+
+
+async def test_rules_are_replaced_as_a_whole_and_null_takes_settings_away(applier: Applier, store: Store) -> None:
+    await applier.apply(SETTINGS)
+    await applier.apply("accounts: [{name: acme, dialling: {concurrent: 3}, veevo: null}]")
+    settings = (await store.directory.read()).accounts["acme"]
+    assert settings.dialling == DiallingRules(concurrent=3)
+    assert (settings.twilio is None, settings.veevo) == (False, None)
+    applied = await applier.apply("accounts: [{name: acme, dialling: , twilio: }]")
+    assert "    dialling.concurrent: 3 → 100" in applied.lines()
+    assert (await store.directory.read()).accounts["acme"] == AccountSettings("acme")
+
+
+@pytest.mark.parametrize("word", ["off", "offered", "required", '"off"', "no", "false"])
+async def test_srtp_is_read_as_people_write_it(applier: Applier, store: Store, word: str) -> None:
+    await applier.apply(trunk(f"srtp: {word}"))
+    meant = Srtp(word) if word in ("offered", "required") else Srtp.OFF
+    assert (await store.directory.read()).trunks["t"].srtp is meant
+
+
+def account(text: str) -> str:
+    return f"accounts: [{{name: acme, {text}}}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (account("dialling: [US]"), "accounts[0].dialling: must be an object with keys"),
+        (account("dialling: {country: US}"), "accounts[0].dialling.country: there is no such key; did you mean countries?"),
+        (account("dialling: {countries: [UK]}"), "accounts[0].dialling.countries[0]: is no country; write its two letters"),
+        (account("dialling: {countries: US}"), "accounts[0].dialling.countries: must be a list: [a, b]"),
+        (account("dialling: {default_country: Germany}"), "accounts[0].dialling.default_country: is no country"),
+        (account("dialling: {deny_prefixes: [+1900]}"), "accounts[0].dialling.deny_prefixes[0]: put the number in quotes"),
+        (
+            account('dialling: {deny_prefixes: ["1900"]}'),
+            "accounts[0].dialling.deny_prefixes[0]: is no prefix of a number; write the plus",
+        ),
+        (account("dialling: {calls_per_second: 0}"), "accounts[0].dialling.calls_per_second: must be greater than 0"),
+        (account("dialling: {calls_per_second: .inf}"), "accounts[0].dialling.calls_per_second: must be a finite number"),
+        (account('dialling: {concurrent: "100"}'), "accounts[0].dialling.concurrent: must be a valid integer"),
+        (account("dialling: {concurrent: -1}"), "accounts[0].dialling.concurrent: must be greater than or equal to 0"),
+        (account("dialling: {max_seconds: 0}"), "accounts[0].dialling.max_seconds: must be greater than 0"),
+        (account("dialling: {allow_premium: 1}"), "accounts[0].dialling.allow_premium: must be a valid boolean"),
+        (account("dialling: {max_spend_per_day: 5}"), "accounts[0].dialling: max_spend_per_day needs price_per_minute"),
+        (account('dialling: {do_not_call: ["x"]}'), "accounts[0].dialling.do_not_call[0]: is no telephone number"),
+        (
+            account("dialling: {calling_hours: [09:00, 20:00]}"),
+            "accounts[0].dialling.calling_hours: must be two times of day in quotes",
+        ),
+        (account('dialling: {calling_hours: ["9:00", "20:00"]}'), "accounts[0].dialling.calling_hours: must be two times of day"),
+        (
+            account('dialling: {calling_hours: ["20:00", "09:00"]}'),
+            "accounts[0].dialling.calling_hours: must begin before it ends",
+        ),
+        (account("twilio: {account_sid: AC1}"), "accounts[0].twilio.auth_token: is missing; write it"),
+        (
+            account("twilio: {account_sid: AC1, auth_token: a, token: b}"),
+            "accounts[0].twilio.token: there is no such key; did you mean auth_token?",
+        ),
+        (
+            account('twilio: {account_sid: AC1, auth_token: a, rest_base_url: "api.twilio.com"}'),
+            'accounts[0].twilio.rest_base_url: is no address of a service; write "https://host"',
+        ),
+        (account("veevo: {management_key: rtk_1}"), "accounts[0].veevo.webhook_secret: is missing"),
+        (account("veevo: {webhook_secret: 1}"), "accounts[0].veevo.webhook_secret: must be text; put it in quotes"),
+        (
+            "accounts: [{name: acme, veevo: &v {webhook_secret: a, management_key: k}}, {name: b, veevo: *v}]",
+            "accounts[1].veevo.management_key: is that of the account acme already; make another one",
+        ),
+        (trunk("transport: ws"), "trunks[0].transport: write 'udp', 'tcp' or 'tls'"),
+        (trunk("srtp: on"), "trunks[0].srtp: write 'off', 'offered' or 'required'"),
+        (trunk("transfer: blind"), "trunks[0].transfer: write 'bridge' or 'refer'"),
+        (trunk("number_form: E164"), "trunks[0].number_form: write 'e164', 'plain' or 'national'"),
+        (trunk("priority: first"), "trunks[0].priority: must be a valid integer"),
+        (trunk("probe_s: 0"), "trunks[0].probe_s: must be greater than or equal to 1"),
+        (trunk("caller_ids: [17205550100]"), "trunks[0].caller_ids[0]: put the number in quotes"),
+        (trunk("tls_key: /k.pem"), "trunks[0]: needs tls_certificate and tls_key together, or neither"),
+        (trunk("tls_ca: /ca.pem"), "trunks[0]: has tls_… keys but does not use TLS; write transport: tls"),
+        (trunk("max_call: 1"), "trunks[0].max_call: there is no such key; did you mean max_calls?"),
+    ],
+)
+async def test_a_bad_setting_is_named_with_its_cure(applier: Applier, store: Store, text: str, complaint: str) -> None:
+    with pytest.raises(ApplyError) as caught:
+        await applier.apply(text)
+    assert complaint in str(caught.value)
+    assert await store.directory.version() == 1, "nothing is changed"
 
 
 @pytest.mark.parametrize(

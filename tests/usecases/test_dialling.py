@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialPurpose, DialRefused
 from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import Number
-from switchhook.domain.records import AccountSettings, Directory
+from switchhook.domain.records import AccountSettings, Directory, Reservation
 from switchhook.store.opened import Store
 from switchhook.usecases import dialling as dialling_module
 from switchhook.usecases.dialling import AccountDialling, explain
+from tests.peers.virtual_loop import run_virtual
 from tests.usecases.fakes import START, SteppedClock
 
 DENVER, LONDON = "+17205551212", "+442079460018"
@@ -39,12 +40,13 @@ class MemorySpend:
             await asyncio.Event().wait()
         await asyncio.sleep(0)
 
-    async def reserve(self, account: str, day: date, microdollars: int, limit: int) -> bool:
+    async def reserve(self, account: str, day: date, wanted: Reservation) -> int | None:
         await self._answer()
-        if self.sums[account, day] + microdollars > limit:
-            return False
-        self.sums[account, day] += microdollars
-        return True
+        amount = min(wanted.most, wanted.limit - self.sums[account, day])
+        if amount < wanted.least:
+            return None
+        self.sums[account, day] += amount
+        return amount
 
     async def add(self, amounts: dict[tuple[str, date], int]) -> None:
         await self._answer()
@@ -155,17 +157,19 @@ async def test_calls_under_way_count_under_new_rules(gate: AccountDialling) -> N
 
 
 async def test_the_spend_of_a_day_is_never_exceeded(gate: AccountDialling, spend: MemorySpend, clock: SteppedClock) -> None:
-    put(gate, max_seconds=600, max_spend_per_day=1.0, price_per_minute=0.04)
-    first, second = await permitted(gate), await permitted(gate)
+    put(gate, max_seconds=600, max_spend_per_day=1.0, price_per_minute=0.04, calls_per_second=100)
+    permits = [await permitted(gate) for _ in range(3)]
+    assert [permit.max_seconds for permit in permits] == [600, 600, pytest.approx(300)], "the last one may use up the rest"
     assert await admit(gate) == "spend", "a live call counts by its longest duration"
-    gate.release(first, 60)
+    gate.release(permits[0], 60)
     await gate.settle()
-    assert spend.dollars == pytest.approx(0.44)
-    third = await permitted(gate)
-    gate.release(second, 600)
-    gate.release(third, 600)
+    assert spend.dollars == pytest.approx(0.64)
+    fourth = await permitted(gate)
+    assert fourth.max_seconds == pytest.approx(540)
+    for permit in (*permits[1:], fourth):
+        gate.release(permit, permit.max_seconds)
     await gate.settle()
-    assert spend.dollars == pytest.approx(0.84)
+    assert spend.dollars == pytest.approx(1.0)
     assert await admit(gate) == "spend"
     assert gate.live == 0
     clock.passed_s += 86_400
@@ -213,8 +217,8 @@ async def test_a_cancelled_admission_holds_nothing(gate: AccountDialling, spend:
     put(gate, max_spend_per_day=100.0, price_per_minute=0.01)
     spend.away = True
     waiting = asyncio.ensure_future(admit(gate))
-    while gate.live == 0:
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert gate.live == 1
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -232,19 +236,19 @@ async def test_costs_that_could_not_be_written_are_written_later(gate: AccountDi
     assert spend.dollars == pytest.approx(0.12)
 
 
-async def test_costs_are_written_while_the_server_runs(
-    gate: AccountDialling, spend: MemorySpend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dialling_module, "SETTLE_EVERY_S", 0.0)
-    put(gate, price_per_minute=0.06)
-    running = asyncio.ensure_future(gate.run())
-    async with asyncio.timeout(60):
+def test_costs_are_written_while_the_server_runs(spend: MemorySpend) -> None:
+    async def run() -> None:
+        gate = AccountDialling(spend, SteppedClock())
+        put(gate, price_per_minute=0.06)
+        running = asyncio.ensure_future(gate.run())
         for calls in range(1, 4):
             gate.release(await permitted(gate), 60)
-            while spend.dollars < 0.06 * calls - 1e-9:
-                await asyncio.sleep(0)
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+            await asyncio.sleep(5)
+            assert spend.dollars == pytest.approx(0.06 * calls)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    run_virtual(run())
 
 
 async def test_a_refusal_is_counted_and_told(gate: AccountDialling, caplog: pytest.LogCaptureFixture) -> None:
@@ -266,12 +270,12 @@ async def test_the_spend_outlives_the_server(store: Store, clock: SteppedClock) 
     gate = AccountDialling(store.spend, clock)
     put(gate, **keys)
     finished, _killed = await permitted(gate), await permitted(gate)
-    gate.release(finished, 300)
+    gate.release(finished, 330)
     await gate.close()
     after = AccountDialling(store.spend, clock)
     put(after, **keys)
-    assert await store.spend.spent("acme", TODAY) == 600_000, "a call that was live counts by its longest duration"
-    assert isinstance(await admit(after), DialPermit)
+    assert await store.spend.spent("acme", TODAY) == 620_000, "a call that was live counts by its longest duration"
+    assert (await permitted(after)).max_seconds == pytest.approx(570)
     assert await admit(after) == "spend"
 
 
@@ -290,8 +294,11 @@ async def test_an_explanation_counts_what_was_spent(store: Store) -> None:
     one = Directory({}, {}, {OWN.number: OWN}, {"acme": AccountSettings("acme", rules)})
     lines, allowed = await explain(one, None, DENVER, store.spend, START)
     assert allowed
-    assert lines[:2] == ["account acme", f"allowed: {DENVER} for 600 seconds at most (max_seconds)"]
-    await store.spend.add({("acme", TODAY): 700_000})
+    assert lines[:2] == ["account acme", f"allowed: {DENVER} for 600 seconds at most"]
+    await store.spend.add({("acme", TODAY): 800_000})
+    lines, _ = await explain(one, None, DENVER, store.spend, START)
+    assert lines[1] == f"allowed: {DENVER} for 300 seconds at most"
+    await store.spend.add({("acme", TODAY): 170_000})
     lines, allowed = await explain(one, None, DENVER, store.spend, START)
     assert not allowed
     assert lines[1].startswith("refused by the rule spend")

@@ -78,8 +78,10 @@ def test_without_a_number_of_its_own_an_account_dials_nobody() -> None:
         (Usage(live=100), {}, "concurrency"),
         (Usage(live=99), {}, None),
         (Usage(), {"concurrent": 0}, "concurrency"),
-        (Usage(spent_microdollars=9_400_000), {"max_spend_per_day": 10.0, "price_per_minute": 0.01}, None),
-        (Usage(spent_microdollars=9_400_001), {"max_spend_per_day": 10.0, "price_per_minute": 0.01}, "spend"),
+        (Usage(spent_microdollars=9_990_000), {"max_spend_per_day": 10.0, "price_per_minute": 0.01}, None),
+        (Usage(spent_microdollars=9_990_001), {"max_spend_per_day": 10.0, "price_per_minute": 0.01}, "spend"),
+        (Usage(), {"max_spend_per_day": 0.0, "price_per_minute": 0.0}, None),
+        (Usage(), {"max_spend_per_day": 0.005, "price_per_minute": 0.01, "max_seconds": 30}, None),
         (Usage(), {"max_spend_per_day": 0.0, "price_per_minute": 0.01}, "spend"),
     ],
 )
@@ -90,6 +92,13 @@ def test_what_is_used_counts(usage: Usage, keys: dict[str, Any], refused_by: str
 def test_a_permit_names_the_number_in_e164_and_its_longest_duration() -> None:
     decision = decide(DiallingRules(max_seconds=90), ("US",), "(720) 555-1212", Usage(), NOON)
     assert decision == DialPermit(DENVER, 90)
+
+
+def test_a_permit_is_no_longer_than_the_money_lasts() -> None:
+    rules = DiallingRules(max_seconds=600, max_spend_per_day=1.0, price_per_minute=0.1)
+    decision = decide(rules, ("US",), DENVER, Usage(spent_microdollars=600_000), NOON)
+    assert isinstance(decision, DialPermit)
+    assert decision.max_seconds == pytest.approx(240)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, assert_never
@@ -18,7 +19,21 @@ from typing import TypeAlias, assert_never
 from switchhook.agents.conversation import FailureKind
 from switchhook.domain.dialling import DialResult, result_of_end
 from switchhook.domain.outcome import Ending, Verdict
-from switchhook.domain.plan import Action, AgentSpec, Answer, CallPlan, Converse, HangUp, Refusal, RouteTo, Say
+from switchhook.domain.plan import (
+    Action,
+    AgentSpec,
+    Answer,
+    AskNext,
+    CallPlan,
+    Converse,
+    HangUp,
+    Pause,
+    PlaySound,
+    PressKeys,
+    Refusal,
+    RouteTo,
+    Say,
+)
 from switchhook.domain.ports import (
     DigitPressed,
     LegAnswered,
@@ -39,6 +54,10 @@ class CallLimits:
     routing_s: float = 30.0
     answer_s: float = 40.0
     say_s: float = 120.0
+    ask_s: float = 30.0
+    """For the answer to `Ask`."""
+    asks: int = 1000
+    """How often a call may ask how it goes on."""
     linger_s: float = 0.25
     """Between a message's last sound and the hang-up: a phone plays it from its jitter buffer a little later."""
     hang_up_s: float = 8.0
@@ -104,15 +123,34 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
+class Play:
+    """Play a sound or keys; `spoken` must follow when that was heard or cannot be."""
+
+    action: PlaySound | PressKeys
+
+
+@dataclass(frozen=True, slots=True)
+class StopPlaying:
+    """What is being spoken or played for the flow is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask how the flow goes on; `told_next` must follow."""
+
+    question: AskNext
+
+
+@dataclass(frozen=True, slots=True)
 class StartTransfer:
     """Hand the caller to a number, as the flow says; `transfer_over` must follow."""
 
-    number: str
+    route: RouteTo
 
 
 @dataclass(frozen=True, slots=True)
 class StopTransfer:
-    """The call ends: give the transfer up, and hang up whoever the caller was put through to."""
+    """Give the transfer up, and hang up whoever the caller was put through to; what it came to is not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +180,9 @@ CallEffect: TypeAlias = (
     | AgentMayBegin
     | StopAgent
     | Speak
+    | Play
+    | StopPlaying
+    | Ask
     | StartTransfer
     | StopTransfer
     | HangUpLeg
@@ -180,6 +221,7 @@ class CallMachine:
         self._just_spoke = False
         self._verdict: Verdict | None = None
         self._fallback: Verdict | None = None
+        self._asks_left = limits.asks
         self.stage = Stage.ROUTING
         self.plan: CallPlan | None = None
         self.refusal: Refusal | None = None
@@ -201,6 +243,11 @@ class CallMachine:
     def verdict(self) -> Verdict | None:
         """What the call came to, as soon as its first cause is known."""
         return self._verdict
+
+    @property
+    def in_progress(self) -> bool:
+        """The party is there and the call is not ending."""
+        return self.stage is Stage.TALKING and self.answered_at is not None
 
     # -- inputs ---------------------------------------------------------------------------------
 
@@ -279,10 +326,14 @@ class CallMachine:
         self._transferring = False
         if self.stage is not Stage.TALKING:
             return
-        if put_through:
+        route = self._flow.current if isinstance(self._flow.current, RouteTo) else None
+        caller_waits = route is not None and route.returns and reason in _CALLER_WAITS
+        if put_through and not caller_waits:
             self._decide(Verdict(Ending.COMPLETED, reason))
             self._end(now)
-        elif isinstance(self._flow.current, RouteTo):
+        elif route is not None:
+            if route.asks is not None:
+                self._flow = FlowRun((route.asks,))
             self._perform(self._flow.done(), now)
         elif self._agent_failure is not None:
             failure, self._agent_failure = self._agent_failure, None
@@ -290,10 +341,33 @@ class CallMachine:
 
     def spoken(self, now: float) -> None:
         """The message was heard, or cannot be spoken."""
-        if isinstance(self._flow.current, Say) and self.stage is Stage.TALKING:
+        if isinstance(self._flow.current, Say | PlaySound | PressKeys | Pause) and self.stage is Stage.TALKING:
             self._deadlines.pop("say", None)
-            self._just_spoke = True
+            self._just_spoke = not isinstance(self._flow.current, Pause)
             self._perform(self._flow.done(), now)
+
+    def told_next(self, question: AskNext, flow: Sequence[Action], now: float) -> None:
+        """How the flow goes on; an answer to a question that is not asked any more is passed over."""
+        if self._flow.current is question and self.stage is Stage.TALKING:
+            self._deadlines.pop("ask", None)
+            self._flow = FlowRun(flow)
+            self._perform(self._flow.next(), now)
+
+    def redirect(self, flow: Sequence[Action], now: float) -> None:
+        """Somebody outside wants this flow in the place of whatever the call does now; nothing unless `in_progress`."""
+        if not self.in_progress:
+            return
+        self._close_agent()
+        self._agent_failure = None
+        for name in ("say", "ask", "linger"):
+            self._deadlines.pop(name, None)
+        self._effects.append(StopPlaying())
+        if self._transferring:
+            self._transferring = False
+            self._effects.append(StopTransfer())
+        self._flow = FlowRun(flow)
+        self._just_spoke = False
+        self._perform(self._flow.next(), now)
 
     def machine_answered(self, message: str | None, reason: str, now: float) -> None:
         """No person answered our call: say the message, if there is one, and hang up."""
@@ -341,16 +415,20 @@ class CallMachine:
             case Answer():
                 if self.answered_at is None:
                     self._answer(now)
-                # The next action starts together with the answer: the model's socket opens while the 200 travels.
-                self._perform(self._flow.done(), now)
+                # The next action starts together with the answer: the model's socket opens while the 200 travels. Whoever we
+                # called must be there to hear anything else.
+                if not self._awaits_party or isinstance(self._flow.following, Converse):
+                    self._perform(self._flow.done(), now)
             case Converse(agent=spec):
                 self._agent_open = True
-                self._effects.append(OpenAgent(spec, waiting=self._outbound and self.answered_at is None))
-            case Say(text=text):
-                self._speak(text, now)
-            case RouteTo(number=number):
+                self._effects.append(OpenAgent(spec, waiting=self._awaits_party))
+            case Say() | PlaySound() | PressKeys() | Pause():
+                self._tell_party(action, now)
+            case RouteTo():
                 self._transferring = True
-                self._effects.append(StartTransfer(number))
+                self._effects.append(StartTransfer(action))
+            case AskNext():
+                self._ask(action, now)
             case HangUp() if self._just_spoke:
                 self._just_spoke = False
                 self._deadlines["linger"] = now + self._limits.linger_s
@@ -370,9 +448,33 @@ class CallMachine:
         self._deadlines["answer"] = now + self.plan.ring_s + self._limits.answer_s
         self._effects.append(DialLeg(self.plan.ring_s))
 
-    def _speak(self, text: str, now: float) -> None:
-        self._deadlines["say"] = now + self._limits.say_s
-        self._effects.append(Speak(text))
+    @property
+    def _awaits_party(self) -> bool:
+        return self._outbound and self.answered_at is None
+
+    def _tell_party(self, action: Say | PlaySound | PressKeys | Pause, now: float) -> None:
+        """`spoken` ends it; a pause is ended by its own deadline."""
+        longest_s = self._limits.say_s
+        match action:
+            case Say(text=text):
+                self._effects.append(Speak(text))
+            case Pause(seconds=seconds):
+                longest_s = seconds
+            case PlaySound(times=times):
+                longest_s *= max(1, times)
+                self._effects.append(Play(action))
+            case PressKeys():
+                self._effects.append(Play(action))
+        self._deadlines["say"] = now + longest_s
+
+    def _ask(self, question: AskNext, now: float) -> None:
+        if self._asks_left <= 0:
+            self._decide(Verdict(Ending.COMPLETED, "too-many-redirects", "The call asked too often how it goes on"))
+            self._end(now)
+            return
+        self._asks_left -= 1
+        self._deadlines["ask"] = now + self._limits.ask_s
+        self._effects.append(Ask(question))
 
     def _leg_answered(self, now: float) -> None:
         self._deadlines.pop("answer", None)
@@ -382,6 +484,8 @@ class CallMachine:
         self._deadlines["talk"] = now + min(self.plan.max_seconds, self._limits.call_s)
         if self._outbound and self._agent_open:
             self._effects.append(AgentMayBegin())
+        elif self._outbound and isinstance(self._flow.current, Answer):
+            self._perform(self._flow.done(), now)
 
     def _leg_ended(self, event: LegEnded, now: float) -> None:
         if self._leg_gone:
@@ -421,6 +525,9 @@ class CallMachine:
                 self._end(now)
             case "say":
                 self.spoken(now)
+            case "ask":
+                self._decide(Verdict(Ending.COMPLETED, "flow-not-told", "The customer did not say how the call goes on"))
+                self._end(now)
             case "linger":
                 self._perform(HangUp(), now)
             case _:
@@ -433,7 +540,7 @@ class CallMachine:
             return
         first = self.stage is not Stage.ENDING
         self.stage = Stage.ENDING
-        for name in ("answer", "talk", "say", "linger"):
+        for name in ("answer", "talk", "say", "ask", "linger"):
             self._deadlines.pop(name, None)
         self._close_agent()
         if self._transferring:
@@ -465,6 +572,10 @@ class CallMachine:
             self._deadlines.clear()
             assert self._verdict is not None  # every way into ENDING decides first
             self._effects.append(Ended(self._verdict))
+
+
+_CALLER_WAITS = ("callee-hung-up", "max-duration")
+"""Ends of a talk after which the caller is still on the line."""
 
 
 def _unanswered(event: LegEnded) -> Verdict:

@@ -11,7 +11,19 @@ from switchhook.calls.machine import CallLimits
 from switchhook.calls.transfer import WaitingSound
 from switchhook.domain.model import Encoding
 from switchhook.domain.plan import AgentSpec
-from switchhook.domain.ports import CallBook, CallRouting, Clock, Dialer, DiallingGate, Leg, Playout, Recorders, Voice
+from switchhook.domain.ports import (
+    CallBook,
+    CallRouting,
+    Clock,
+    Dialer,
+    DiallingGate,
+    Greetings,
+    Leg,
+    NextFlows,
+    Playout,
+    Recorders,
+    Voice,
+)
 
 
 class ModelLink(Protocol):
@@ -79,3 +91,7 @@ class CallParts:
     dialling: DiallingGate
     joining: Joining
     limits: CallLimits = field(default_factory=CallLimits)
+    greetings: Greetings | None = None
+    """None: sounds from the customer are passed over."""
+    next_flows: NextFlows | None = None
+    """None: a flow that asks how it goes on ends."""

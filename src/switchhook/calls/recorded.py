@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 
 from switchhook.calls.parts import CallParts
 from switchhook.calls.recording_control import PauseRecording, RecordingControl, RecordingEffect
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallId
-from switchhook.domain.plan import BuiltinTool, CallPlan
+from switchhook.domain.plan import BuiltinTool, CallPlan, RecordingSpec
 from switchhook.domain.ports import Leg, Recorder
 from switchhook.driver import Driver
 
@@ -27,22 +28,45 @@ class RecordedLine:
         self._recorder: Recorder | None = None
         self._control = RecordingControl(pause_on_digits=False)
         self._driver: Driver | None = None
+        self.begun_at: datetime | None = None
+        """UTC wall time; stays when the recording has ended. A call has one recording."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self._recorder is not None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is silent at the moment."""
+        return self._control.paused
 
     def start(self, leg: Leg, plan: CallPlan) -> None:
         """Begin; a recording that cannot be opened must not cost the caller the call."""
-        if plan.recording is None:
-            return
-        clock = self._parts.clock
+        if plan.recording is not None:
+            self._open(leg, plan.number.account, plan.recording)
+
+    def start_late(self, leg: Leg, account: str, spec: RecordingSpec) -> bool:
+        """Begin in the midst of the call; False when there was a recording before, or it cannot be opened."""
+        if self.begun_at is not None:
+            return False
+        self._open(leg, account, spec)
+        if self._recorder is not None:
+            # The line's positions count from its answer, the recording's time from now.
+            self._recorder.change_line()
+        return self._recorder is not None
+
+    def _open(self, leg: Leg, account: str, spec: RecordingSpec) -> None:
+        now = self._parts.clock.utc()
         try:
-            self._recorder = self._parts.recorders.open(
-                self._call_id, plan.number.account, plan.recording, leg.encoding, clock.utc(), self._failed
-            )
+            self._recorder = self._parts.recorders.open(self._call_id, account, spec, leg.encoding, now, self._failed)
         except (SwitchhookError, OSError) as error:
             log.error("recording could not be opened", extra={"error": str(error)})
             self._failed(str(error))
             return
+        self.begun_at = now
         self._leg = leg
-        self._control = RecordingControl(plan.recording.pause_on_digits)
+        self._control = RecordingControl(spec.pause_on_digits)
         self._driver = Driver(self._control, self._perform)
         leg.tap(self._recorder)
 
@@ -65,12 +89,13 @@ class RecordedLine:
 
     def tool(self, tool: BuiltinTool) -> None:
         """The model used a tool of ours."""
-        if self._driver is None:
-            return
-        if tool is BuiltinTool.RECORDING_PAUSE:
-            self._driver.feed(self._control.tool_pause)
-        elif tool is BuiltinTool.RECORDING_RESUME:
-            self._driver.feed(self._control.tool_resume)
+        if tool in (BuiltinTool.RECORDING_PAUSE, BuiltinTool.RECORDING_RESUME):
+            self.pause(tool is BuiltinTool.RECORDING_PAUSE)
+
+    def pause(self, silent: bool) -> None:
+        """Be silent from now on, or no longer; asking twice is asking once."""
+        if self._driver is not None:
+            self._driver.feed(self._control.tool_pause if silent else self._control.tool_resume)
 
     def _perform(self, effect: RecordingEffect) -> None:
         if self._recorder is None:

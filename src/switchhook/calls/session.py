@@ -24,6 +24,7 @@ from switchhook.agents.conversation import (
     RunTool,
     Uttered,
 )
+from switchhook.calls.announcing import Announcer
 from switchhook.calls.answering import (
     Answered,
     AnswerEffect,
@@ -36,6 +37,7 @@ from switchhook.calls.answering import (
 from switchhook.calls.machine import (
     AgentMayBegin,
     AnswerLeg,
+    Ask,
     CallEffect,
     CallMachine,
     CloseLeg,
@@ -43,6 +45,7 @@ from switchhook.calls.machine import (
     Ended,
     HangUpLeg,
     OpenAgent,
+    Play,
     RejectLeg,
     Ring,
     Route,
@@ -50,17 +53,30 @@ from switchhook.calls.machine import (
     Stage,
     StartTransfer,
     StopAgent,
+    StopPlaying,
     StopTransfer,
 )
 from switchhook.calls.moving import LineMove, let_go, take_over
 from switchhook.calls.parts import CallParts
 from switchhook.calls.recorded import RecordedLine
 from switchhook.calls.seat import AgentSeat
+from switchhook.calls.steering import OrderedCall
 from switchhook.calls.transferring import CANCEL, COMPLETE, VOICEMAIL, CallTransfer
-from switchhook.domain.dialling import DialPermit, DialPurpose, DialRequest
+from switchhook.domain.dialling import DialPermit, DialRequest
 from switchhook.domain.model import CallAttempt, CallId, Speaker, ToolCall, TransferRecord, Utterance
 from switchhook.domain.outcome import Ending, Verdict
-from switchhook.domain.plan import AgentSpec, BuiltinTool, CallPlan, JournalSpec, TransferOrder
+from switchhook.domain.plan import (
+    Action,
+    AgentSpec,
+    AskNext,
+    BuiltinTool,
+    CallPlan,
+    JournalSpec,
+    RecordingSpec,
+    RouteTo,
+    Say,
+    TransferOrder,
+)
 from switchhook.domain.ports import (
     CallJournal,
     DigitPressed,
@@ -91,13 +107,19 @@ class CallSession:
     """
 
     def __init__(
-        self, attempt: CallAttempt, offered: OfferedLeg | None, parts: CallParts, permit: DialPermit | None = None
+        self,
+        attempt: CallAttempt,
+        offered: OfferedLeg | None,
+        parts: CallParts,
+        permit: DialPermit | None = None,
+        ordered: OrderedCall | None = None,
     ) -> None:
         self.attempt = attempt
         self._offered = offered
         self._line: Leg | None = offered
         self._parts = parts
         self._permit = permit
+        self._ordered = ordered
         self._machine = CallMachine(parts.limits, outbound=offered is None)
         self._seat: AgentSeat | None = None
         self._transfer: CallTransfer | None = None
@@ -109,7 +131,8 @@ class CallSession:
         self._watch: AnswerWatch | None = None
         self._watch_driver: Driver | None = None
         self._answered_by: Answerer | None = None
-        self._speaking = False
+        self._announcer = Announcer(self, parts, lambda: self._feed(self._machine.spoken))
+        self._dropping_transfer = False
         self._stop_with: Verdict | None = None
         self._connected_at: datetime | None = None
         self._transfers: list[TransferRecord] = []
@@ -158,6 +181,8 @@ class CallSession:
             self._driver.feed(change)
 
     def _on_leg(self, event: LegEvent) -> None:
+        if self._ordered is not None:
+            self._ordered.leg_event(event)
         if isinstance(event, LegEnded):
             if self._transfer is not None:
                 self._transfer.caller_gone()
@@ -181,10 +206,9 @@ class CallSession:
             self._tell_agent(lambda agent, now: agent.digit(event.digit, now))
 
     def _on_drained(self) -> None:
-        if self._speaking and self.leg.playout.idle:  # an interrupted agent's last sound may be told only now
-            self._speaking = False
-            self._feed(self._machine.spoken)
-        elif self._transfer is None or not self._transfer.consulting:
+        if self._announcer.drained():
+            return
+        if self._transfer is None or not self._transfer.consulting:
             self._tell_agent(lambda agent, now: agent.drained(now))
 
     def _tell_agent(self, change: Callable[[Agent, float], None]) -> None:
@@ -203,18 +227,46 @@ class CallSession:
                 self._party_arrived()
             case StopAgent():
                 self._stop_agent()
-            case Speak(text=text):
-                self.spawn(self._speak(text))
-            case StartTransfer(number=number):
-                attempt = self.attempt
-                self._begin_transfer(TransferOrder(number, attempt.caller, attempt.caller_name, purpose=DialPurpose.FAILOVER))
+            case Speak() | Play() | StopPlaying() | Ask():
+                self._perform_flow(effect)
+            case StartTransfer(route=route):
+                self._begin_transfer(self._order_of(route))
             case StopTransfer() if self._transfer is not None:
+                self._dropping_transfer = True
                 self._transfer.stop()
+                self._dropping_transfer = False
             case Ended(verdict=verdict):
                 self._verdict = verdict
                 self._over.set()
             case _:
                 self._perform_on_line(effect)
+
+    def _perform_flow(self, effect: Speak | Play | StopPlaying | Ask) -> None:
+        match effect:
+            case Speak(text=text):
+                self._announcer.play(Say(text))
+            case Play(action=action):
+                self._announcer.play(action)
+            case StopPlaying():
+                self._announcer.stop()
+            case Ask(question=question):
+                self.spawn(self._ask(question))
+
+    async def _ask(self, question: AskNext) -> None:
+        asked, dialled = self._parts.next_flows, self._transfers[-1] if question.after_dial and self._transfers else None
+        flow = () if asked is None else await asked.ask(self.call_id, question, dialled)
+        self._feed(lambda now: self._machine.told_next(question, flow, now))
+
+    def _order_of(self, route: RouteTo) -> TransferOrder:
+        attempt = self.attempt
+        return TransferOrder(
+            route.number,
+            route.caller or attempt.caller,
+            None if route.caller else attempt.caller_name,
+            purpose=route.purpose,
+            ring_s=route.ring_s,
+            talk_s=route.talk_s,
+        )
 
     def _perform_on_line(self, effect: CallEffect) -> None:
         match effect:
@@ -236,7 +288,7 @@ class CallSession:
                 pass
 
     async def _route(self) -> None:
-        decision = await self._parts.routing.route(self.attempt)
+        decision = await self._parts.routing.route(self.attempt) if self._ordered is None else self._ordered.plan
         if isinstance(decision, CallPlan) and self._permit is not None:
             decision = replace(decision, max_seconds=min(decision.max_seconds, self._permit.max_seconds))
         self._feed(lambda now: self._machine.routed(decision, now))
@@ -269,20 +321,41 @@ class CallSession:
         assert plan is not None and self._line is not None  # the line is there when recording begins
         self._recorded.start(self._line, plan)
 
-    async def _speak(self, text: str) -> None:
-        leg = self.leg
-        try:
-            sound = await self._parts.voice.synthesize(text, leg.encoding)
-        except Exception as error:  # whatever the voice died of, the call goes on without the message
-            log.warning("message not spoken", exc_info=error)
-            sound = b""
-        if not sound:
-            self._feed(self._machine.spoken)
+    # -- steered from outside ---------------------------------------------------------------------
+
+    @property
+    def plan(self) -> CallPlan | None:
+        """How the call is run; None while nobody has decided."""
+        return self._machine.plan
+
+    @property
+    def connected_at(self) -> datetime | None:
+        """UTC wall time of the answer."""
+        return self._connected_at
+
+    @property
+    def in_progress(self) -> bool:
+        """The party is there and the call is not ending."""
+        return self._machine.in_progress
+
+    @property
+    def recorded(self) -> RecordedLine:
+        """The call's recording."""
+        return self._recorded
+
+    def record(self, spec: RecordingSpec) -> bool:
+        """Begin to record a call that is in progress; False when there was a recording before, or it cannot be opened."""
+        return self._recorded.start_late(self.leg, self.account, spec)
+
+    def redirect(self, flow: tuple[Action, ...]) -> None:
+        """The flow takes the place of whatever the call does: an agent is dismissed, a transfer dropped. See `in_progress`."""
+        if not self._machine.in_progress:
             return
-        now = self._parts.clock.now()
-        self._speaking = True
-        leg.playout.enqueue("message", sound, now)
-        leg.playout.finish("message", now)
+        watch, self._watch_driver = self._watch_driver, None
+        if watch is not None:
+            watch.close()
+        self.write_log("Call: redirected by the customer")
+        self._feed(lambda now: self._machine.redirect(flow, now))
 
     # -- the agent -------------------------------------------------------------------------------
 
@@ -439,7 +512,8 @@ class CallSession:
         call, self._transfer_call = self._transfer_call, None
         if call is not None and not put_through and self._journal is not None:
             self._return_tool(call, self._journal.tools.transfer_output(call, record))
-        self._feed(lambda now: self._machine.transfer_over(put_through, reason, now))
+        if not self._dropping_transfer:
+            self._feed(lambda now: self._machine.transfer_over(put_through, reason, now))
 
     def write_log(self, text: str) -> None:
         """A line for the call's log."""
@@ -541,8 +615,11 @@ class CallSession:
             self._parts.dialling.release(permit, (now - since).total_seconds())
 
     async def _record(self) -> None:
+        report = self._report()
+        if self._ordered is not None:
+            self._ordered.over(report)
         try:
-            await self._parts.book.finish(self._report())
+            await self._parts.book.finish(report)
         except Exception:  # the row without an end is found again by recovery
             log.exception("call record could not be written")
 
@@ -561,7 +638,7 @@ class CallSession:
             journal=plan.journal if plan else JournalSpec(),
             transfers=tuple(self._transfers),
             referred_out=any(record.referred for record in self._transfers),
-            end_webhook_owed=plan is not None or (refusal is not None and refusal.end_webhook_owed),
+            end_webhook_owed=any(decision is not None and decision.end_webhook_owed for decision in (plan, refusal)),
             answered_by=self._answered_by.value if self._answered_by is not None else None,
             usage=self._usage,
             figures=dict(self._line.figures) if self._line is not None else {},

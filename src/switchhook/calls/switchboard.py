@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from switchhook.calls.parts import CallParts
 from switchhook.calls.session import CallSession
+from switchhook.calls.steering import OrderedCall
 from switchhook.domain.dialling import DialPermit
 from switchhook.domain.model import CallAttempt, CallId
 from switchhook.domain.outcome import Ending, Verdict
@@ -73,15 +74,23 @@ class Switchboard:
         else:
             session.replace_line(leg)
 
-    def place(self, attempt: CallAttempt, permit: DialPermit) -> bool:
+    def place(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None = None) -> bool:
         """Begin an outbound call that the dialling policy allows; False when there is no room: the permit is then not used."""
         assert self._tasks is not None  # doors open after `run` began
         self.counts["placed"] += 1
         if self.draining or len(self._live) >= self._max_calls:
             self.counts["refused"] += 1
             return False
-        self._begin(CallSession(attempt, None, self._parts, permit))
+        self._begin(CallSession(attempt, None, self._parts, permit, ordered))
         return True
+
+    def find(self, call_id: CallId) -> CallSession | None:
+        """A live call."""
+        return self._live.get(call_id)
+
+    def sessions(self) -> Sequence[CallSession]:
+        """The live calls, the oldest first."""
+        return list(self._live.values())
 
     def _begin(self, session: CallSession) -> None:
         assert self._tasks is not None  # the callers looked
@@ -96,7 +105,8 @@ class Switchboard:
             await asyncio.wait_for(self._idle.wait(), patience_s)
         except TimeoutError:
             for session in list(self._live.values()):
-                session.stop(Verdict(Ending.COMPLETED, "server-draining", "The server is shutting down"))
+                # Nobody on the call asked for its end: it is our failure, not work done (VNS status 5, contract §1.8).
+                session.stop(Verdict(Ending.INTERNAL_ERROR, "server-draining", "The server was shut down during the call"))
             # Each session's own limits bound its end; this wait only has to be longer.
             try:
                 await asyncio.wait_for(self._idle.wait(), 30)

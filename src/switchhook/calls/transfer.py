@@ -362,7 +362,7 @@ class TransferMachine:
         assert self._permit is not None  # nothing is dialled without one
         self.step = Step.BRIDGED
         self._deadlines.clear()
-        self._deadlines["bridged"] = now + self._permit.max_seconds
+        self._deadlines["bridged"] = now + min(self._permit.max_seconds, self.order.talk_s or self._permit.max_seconds)
         self._effects.append(Join())
 
     def _fail(self, result: DialResult, detail: str) -> None:

@@ -190,7 +190,7 @@ class CallTransfer:
                 self._put_through(effect)
             case ReferCaller():
                 self._host.write_log("Transfer: the line's peer is asked to connect the caller")
-                self._host.leg.refer(effect.called, self._callee if effect.attended else None)
+                self._host.leg.refer(effect.called, self._callee if effect.attended else None, self._order.caller)
             case DropCallee():
                 self._drop()
             case TransferOver():
@@ -275,6 +275,7 @@ class CallTransfer:
             effect.status,
             effect.detail,
             effect.referred,
+            self._joined_at,
         )
         self._host.transfer_over(record, effect.put_through, _reason(effect))
 

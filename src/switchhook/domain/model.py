@@ -200,3 +200,5 @@ class TransferRecord:
     """Why, for people; no secret."""
     referred: bool = False
     """The caller left us by REFER."""
+    connected_at: datetime | None = None
+    """When the caller was put through."""

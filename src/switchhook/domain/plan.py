@@ -88,10 +88,52 @@ class Say:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaySound:
+    """Fetch a sound and play it; one that cannot be had is passed over."""
+
+    url: str = field(repr=False)
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PressKeys:
+    """Send digits to the party; `w` is a pause of half a second, `W` of a whole one."""
+
+    keys: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait in silence."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AskNext:
+    """Ask the customer how the flow goes on; the answer takes the place of what is left of it."""
+
+    url: str = field(repr=False)
+    method: str = "POST"
+    after_dial: bool = False
+    """Tell how the `RouteTo` before it went."""
+
+
+@dataclass(frozen=True, slots=True)
 class RouteTo:
     """Hand the caller to another number."""
 
     number: str
+    caller: str | None = None
+    """The number that the destination is shown; None: the caller's own."""
+    ring_s: float = 30.0
+    talk_s: float | None = None
+    """Longest talk; None: as long as the dialling policy allows."""
+    returns: bool = False
+    """The flow goes on when the talk is over and the caller is still there; else the call ends with it."""
+    asks: AskNext | None = None
+    """What takes the place of the rest of the flow then, and after a failure."""
+    purpose: DialPurpose = DialPurpose.FAILOVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +151,7 @@ class Converse:
     """Sound that is fetched and played while the model connects; when that fails, the agent is asked to speak first."""
 
 
-Action: TypeAlias = Answer | Say | RouteTo | HangUp | Converse
+Action: TypeAlias = Answer | Say | PlaySound | PressKeys | Pause | RouteTo | AskNext | HangUp | Converse
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +169,8 @@ class TransferOrder:
     ring_s: float = 30.0
     consult_s: float = 60.0
     """Longest talk between agent and destination before it is put through or given up."""
+    talk_s: float | None = None
+    """Longest talk of caller and destination; None: as long as the dialling policy allows."""
 
 
 class OnMachine(Enum):

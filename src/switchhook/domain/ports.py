@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 
 from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused, DialRequest
 from switchhook.domain.model import CallAttempt, CallId, Encoding, ToolCall, TransferMode, TransferRecord, Utterance
-from switchhook.domain.plan import CallPlan, RecordingSpec, Refusal, TransferOrder
+from switchhook.domain.plan import Action, AskNext, CallPlan, RecordingSpec, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
 
 
@@ -173,8 +173,9 @@ class Leg(Protocol):
     def transfer_mode(self) -> TransferMode:
         """How the line's peer wants a caller handed on."""
 
-    def refer(self, target: str, replaces: Leg | None = None) -> None:
-        """Ask the peer to connect its party with `target` (E.164), in the place of our leg `replaces` when given.
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
+        """Ask the peer to connect its party with `target` (E.164), in the place of our leg `replaces` when given. `caller` is
+        the number that the target is to be shown, where the line lets us say so.
 
         `ReferProgress` follows; the leg stays until it is hung up.
         """
@@ -303,6 +304,16 @@ class Greetings(Protocol):
 
     async def fetch(self, url: str, encoding: Encoding) -> bytes:
         """Sound in the encoding, bounded in size and time. Raises GreetingUnavailable."""
+
+
+class NextFlows(Protocol):
+    """Asks customers how the flows of their calls go on."""
+
+    async def ask(self, call_id: CallId, question: AskNext, dialled: TransferRecord | None) -> tuple[Action, ...]:
+        """The flow that the customer answers with, or one that apologises. Never raises but for cancellation.
+
+        `dialled`: how the attempt to put the caller through went, when the question is asked after one.
+        """
 
 
 class Voice(Protocol):

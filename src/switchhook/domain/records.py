@@ -226,6 +226,17 @@ class AccountSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a call wants of the money that its account may spend in a day, in millionths of a US dollar."""
+
+    most: int
+    least: int
+    """With less it is not placed."""
+    limit: int
+    """Of the whole day."""
+
+
+@dataclass(frozen=True, slots=True)
 class Directory:
     """What is configured: tenants with their settings and API tokens (name → SHA-256), trunks and numbers."""
 

@@ -22,6 +22,11 @@ class FlowRun:
         """The action under way, or None between actions."""
         return self._current
 
+    @property
+    def following(self) -> Action:
+        """The action after the current one, unless that fails."""
+        return self._rest[0] if self._rest else HangUp()
+
     def next(self) -> Action:
         """Take the next action."""
         self._current = self._rest.pop(0) if self._rest else HangUp()

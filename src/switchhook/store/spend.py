@@ -6,6 +6,7 @@ from datetime import date
 
 from sqlalchemy import Connection, bindparam, select, update
 
+from switchhook.domain.records import Reservation
 from switchhook.store.database import Database, insert_missing
 from switchhook.store.schema import dialling_spend
 from switchhook.store.writer import Writer
@@ -13,8 +14,8 @@ from switchhook.store.writer import Writer
 _FIRST = insert_missing(dialling_spend)
 _ROW = (dialling_spend.c.account == bindparam("of_account"), dialling_spend.c.day == bindparam("of_day"))
 _ADD = update(dialling_spend).where(*_ROW).values(microdollars=dialling_spend.c.microdollars + bindparam("amount"))
-_RESERVE = _ADD.where(dialling_spend.c.microdollars + bindparam("amount") <= bindparam("limit"))
 _SPENT = select(dialling_spend.c.microdollars).where(*_ROW)
+_LOCKED = _SPENT.with_for_update()
 
 
 class SpendRepository:
@@ -24,13 +25,18 @@ class SpendRepository:
         self._database = database
         self._writer = writer
 
-    async def reserve(self, account: str, day: date, microdollars: int, limit: int) -> bool:
-        """Add the amount if the day's sum stays within the limit; gives whether it did."""
+    async def reserve(self, account: str, day: date, wanted: Reservation) -> int | None:
+        """Add to the day's sum what the limit leaves, and give that; None: it leaves too little, and nothing was added."""
         row = _row(account, day)
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> int | None:
             connection.execute(_FIRST(connection), {"account": account, "day": day.isoformat(), "microdollars": 0})
-            return connection.execute(_RESERVE, {**row, "amount": microdollars, "limit": limit}).rowcount == 1
+            spent: int = connection.execute(_LOCKED, row).scalar_one()
+            amount = min(wanted.most, wanted.limit - spent)
+            if amount < wanted.least:
+                return None
+            connection.execute(_ADD, {**row, "amount": amount})
+            return amount
 
         return await self._writer.submit(work, within_s=0)
 

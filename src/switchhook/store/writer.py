@@ -117,7 +117,7 @@ class Writer:
         if not batch:
             return
         try:
-            results = await self._transact([job.unit for job in batch])
+            results = await self._transact(batch)
         except asyncio.CancelledError:
             for job in batch:
                 _fail(job, StoreUnavailable("the database is closed"))
@@ -129,15 +129,15 @@ class Writer:
             for job in batch:
                 await self._commit([job])
         else:
-            for job, result in zip(batch, results, strict=True):
+            for job, result in results:
                 if not job.done.done():
                     job.done.set_result(result)
 
-    async def _transact(self, units: list[Callable[[Connection], Any]]) -> list[Any]:
-        """One transaction; tried again while the database is away."""
+    async def _transact(self, batch: list[_Job]) -> list[tuple[_Job, Any]]:
+        """One transaction; tried again while the database is away, without those who have given up meanwhile."""
 
-        def work(connection: Connection) -> list[Any]:
-            return [unit(connection) for unit in units]
+        def work(connection: Connection) -> list[tuple[_Job, Any]]:
+            return [(job, job.unit(connection)) for job in batch if not job.done.done()]
 
         pause = RETRY_FIRST_S
         while True:
@@ -153,7 +153,7 @@ class Writer:
                 pause = min(pause * 2, RETRY_LONGEST_S)
             else:
                 self.commits += 1
-                self.units += len(units)
+                self.units += len(results)
                 return results
 
     def _past_closing(self) -> bool:

@@ -101,7 +101,7 @@ class SipLine:
         """How the line's peer wants a caller handed on: what its trunk says."""
         return self.transfer.mode if self.transfer else TransferMode.BRIDGE
 
-    def refer(self, target: str, replaces: Leg | None = None) -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
         """Ask the peer by REFER to connect its party with `target`, in the place of our leg `replaces` when given."""
         not_yet = ReferProgress(481, final=True, accepted=False)
         refused = self.transfer.refer(target, replaces) if self.transfer else not_yet

@@ -1,4 +1,4 @@
-"""A call that a carrier with Twilio's interface carries, as a machine: webhook, media stream, status callbacks, `<Dial>` and back.
+"""A call on a carrier with Twilio's interface, as a machine: webhook, media stream, status callbacks, `<Dial>` and back.
 
 Rules:
 1. `LegEnded` is told exactly once, whatever comes in whatever order; after it only what is owed to the carrier goes on.
@@ -156,7 +156,8 @@ class TwilioCall:
     def refer(self, target: str, now: float) -> None:
         """Have the carrier dial the target for its party."""
         if self.stage is not Stage.TALKING:
-            self._tell(ReferProgress(481, final=True, accepted=False))
+            if self.stage not in (Stage.RELEASED, Stage.OVER):
+                self._tell(ReferProgress(481, final=True, accepted=False))
             return
         self.stage, self._due = Stage.HANDED_OVER, now + DIAL_S
         self._dial_answered = False

@@ -1,7 +1,7 @@
 """A line that a carrier with Twilio's interface carries, as the rest of the house sees it: whoever dialled, one leg.
 
-Three sides meet here: the call core (`domain.ports.OfferedLeg`), the media socket (`telephony.twilio_media` opens, feeds and loses
-streams) and the HTTP side (`CarrierOrders` is what a leg asks of it; `on_…` is what it tells).
+Three sides meet here: the call core (`domain.ports.OfferedLeg`), the media socket (`telephony.twilio_media` opens, feeds and
+loses streams) and the HTTP side (`CarrierOrders` is what a leg asks of it; `on_…` is what it tells).
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class TwilioLeg:
         """The carrier's name for the call; the HTTP side sets that of a call we dial as soon as it knows it."""
         self.on_over: Callable[[TwilioLeg], None] | None = None
         """Told once, when nothing more is owed to the carrier either."""
+        self.shown_caller = ""
+        """The number that whom the carrier dials is shown; empty: the carrier's choice."""
         self._orders = orders
         self._clock = pacer.clock
         self._loop = asyncio.get_running_loop()
@@ -164,8 +166,9 @@ class TwilioLeg:
         """The carrier dials on our order."""
         return TransferMode.CARRIER
 
-    def refer(self, target: str, replaces: Leg | None = None) -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
         """Have the carrier dial `target` for the party; `ReferProgress` follows, and on failure the party comes back."""
+        self.shown_caller = caller
         self._feed(lambda now: self._call.refer(target, now))
 
     def refer_result(self, status: int) -> None:
@@ -265,9 +268,9 @@ class TwilioLeg:
     def lose_stream(self, stream: MediaStream, stopped: bool) -> None:
         """The socket is gone, or (`stopped`) the carrier ends the stream."""
         if stream is self._stream:
-            self._playout.detach(self._clock())
             self._stream = None
             self._feed(lambda now: self._call.stream_gone(stopped, now))
+            self._playout.detach(self._clock())
 
     # -- inside ---------------------------------------------------------------------------------
 
@@ -283,7 +286,8 @@ class TwilioLeg:
             case RejectWebhook(reason=reason):
                 self._orders.reject(reason)
             case CloseStream():
-                self._close_stream()
+                if self._stream is not None:
+                    self._stream.close()
             case EndCall():
                 self._orders.complete()
             case Redirect(target=target):
@@ -295,14 +299,10 @@ class TwilioLeg:
         if self._call.stage is Stage.OVER:
             self._leave()
 
-    def _close_stream(self) -> None:
-        self._playout.detach(self._clock())
-        if self._stream is not None:
-            self._stream.close()
-
     def _release(self) -> None:
-        """Nobody is heard or spoken to any more."""
-        self._close_stream()
+        """Nobody is heard or spoken to any more. What was heard until now is recorded; `Drained` would say too much."""
+        self._playout.on_drained = None
+        self._playout.detach(self._clock())
         self._playout.close()
         self._ended = True
         self._on_audio = self._tap = self._playout.on_heard = None

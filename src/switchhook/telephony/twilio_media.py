@@ -155,12 +155,12 @@ class StreamSocket(WSListener):
 
     def pause_writing(self) -> None:
         """The carrier does not read as fast as we send."""
-        if self._leg is not None:
+        if self._leg is not None and not self._over:
             self._leg.on_choked(True)
 
     def resume_writing(self) -> None:
         """The carrier has caught up."""
-        if self._leg is not None:
+        if self._leg is not None and not self._over:
             self._leg.on_choked(False)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -216,6 +216,7 @@ class StreamSocket(WSListener):
         self._leg = leg
         if not leg.open_stream(self, self._door.encrypted):
             _log.info("a media stream is closed: its call wants none", extra={"call_sid": start.call_sid})
+            self._leg = None
             self._close(WSCloseCode.OK)
 
     def _too_late(self) -> None:

@@ -99,6 +99,8 @@ def _problem(path: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{where}: write letters, digits, dots, hyphens and underscores only, beginning with a letter or digit"
     if kind == "string_type":
         return f"{where}: must be text; put it in quotes"
+    if kind == "list_type":
+        return f"{where}: must be a list: [a, b]"
     if kind == "model_type":
         return f"{where}: must be an object with keys, as in the example of the documentation"
     if kind == "literal_error":

@@ -27,9 +27,8 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY_S = 1.0
 """A crash loses what was said in this time."""
-STORE_TRIES = 30
 STORE_PAUSE_S = 1.0
-"""How often, and after which pause, a finished call looks again for a database that is away (writing waits by itself)."""
+"""After which pause a finished call looks again for a database that is away (writing waits by itself)."""
 
 
 class CallBookkeeper:
@@ -99,16 +98,15 @@ class CallBookkeeper:
     def _with_costs(self, report: CallReport, plan: CallPlan | None) -> CallReport:
         if plan is None:
             return report
-        owed = report.end_webhook_owed and plan.end_webhook_owed
-        return replace(report, end_webhook_owed=owed, costs=call_costs(report, plan, self._prices))
+        return replace(report, costs=call_costs(report, plan, self._prices))
 
     async def _begun(self, call_id: CallId) -> CallRecord | None:
-        for _ in range(STORE_TRIES):
+        # As long as it takes, like the writing that follows: giving up would leave the end webhook to the next start.
+        while True:
             try:
                 return await self._calls.get(call_id)
             except StoreUnavailable:
                 await asyncio.sleep(STORE_PAUSE_S)
-        return await self._calls.get(call_id)
 
     async def flush(self) -> None:
         """Write down what changed in live calls."""

@@ -17,14 +17,14 @@ from datetime import date, datetime
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialPurpose, DialRefused
 from switchhook.domain.model import Number
 from switchhook.domain.ports import Clock
-from switchhook.domain.records import AccountSettings, Directory
+from switchhook.domain.records import AccountSettings, Directory, Reservation
 from switchhook.usecases.dialling_policy import (
     RULES,
     Usage,
     cost_microdollars,
     judge,
-    limit_microdollars,
-    reservation_microdollars,
+    longest_seconds,
+    reservation,
     spend_refusal,
 )
 from switchhook.usecases.numbering import country_of
@@ -150,36 +150,35 @@ class AccountDialling:
         account = self._accounts.get(name)
         if account is None:
             return DialRefused(UNAVAILABLE, f"there is no account {name}; add it under accounts: in the apply file")
-        now_utc = self._clock.utc()
-        usage = account.usage(self._clock.now())
-        decision = judge(account.rules, account.own_countries(), number, usage, now_utc).decision
+        rules, now_utc = account.rules, self._clock.utc()
+        if purpose is DialPurpose.MESSAGE:
+            rules = replace(rules, max_spend_per_day=None, price_per_minute=None)
+        decision = judge(rules, account.own_countries(), number, account.usage(self._clock.now()), now_utc).decision
         if isinstance(decision, DialRefused):
             return decision
         self._tokens += 1
         permit = replace(decision, token=self._tokens)
-        self._claims[permit.token] = _Claim(name, account.rules, now_utc.date())
+        self._claims[permit.token] = _Claim(name, rules, now_utc.date())
         account.live.add(permit.token)
         account.calls_ready -= 1
-        if purpose is DialPurpose.MESSAGE or account.rules.max_spend_per_day is None:
-            return permit
-        return await self._reserve(permit, account.rules.max_spend_per_day)
+        wanted = reservation(rules)
+        return permit if wanted is None else await self._reserve(permit, wanted)
 
-    async def _reserve(self, permit: DialPermit, limit: float) -> DialPermit | DialRefused:
+    async def _reserve(self, permit: DialPermit, wanted: Reservation) -> DialPermit | DialRefused:
         claim = self._claims[permit.token]
-        amount = reservation_microdollars(claim.rules)
-        reserved = False
+        amount = None
         try:
             async with asyncio.timeout(RESERVE_S):
-                reserved = await self._spend.reserve(claim.account, claim.day, amount, limit_microdollars(limit))
+                amount = await self._spend.reserve(claim.account, claim.day, wanted)
         except TimeoutError:
             return DialRefused(UNAVAILABLE, "the day's spend could not be read from the database; try again later")
         finally:
-            if not reserved:
+            if amount is None:
                 self.release(permit, 0)
-        if not reserved:
-            return DialRefused("spend", spend_refusal(claim.rules))
+        if amount is None:
+            return spend_refusal(claim.rules)
         self._claims[permit.token] = replace(claim, reserved_microdollars=amount)
-        return permit
+        return replace(permit, max_seconds=longest_seconds(claim.rules, amount))
 
     # -- costs -----------------------------------------------------------------------------------
 

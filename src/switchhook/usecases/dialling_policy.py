@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialRefused
+from switchhook.domain.records import Reservation
 from switchhook.usecases.numbering import NO_COUNTRY, DialledNumber, NumberRefused, read_number, zone_of
 
 RULES = (
@@ -26,6 +27,8 @@ RULES = (
 )
 """In the order of asking."""
 MICRODOLLARS = 1_000_000
+LEAST_SECONDS = 60.0
+"""A call that the rest of the day's money pays no such time for is not placed."""
 _SHOWN_ZONES = 4
 
 
@@ -67,7 +70,7 @@ class Judgement:
     def lines(self, now_utc: datetime) -> list[str]:
         """For a terminal."""
         if isinstance(self.decision, DialPermit):
-            first = f"allowed: {self.decision.called} for {self.decision.max_seconds:g} seconds at most (max_seconds)"
+            first = f"allowed: {self.decision.called} for {self.decision.max_seconds:g} seconds at most"
         else:
             first = f"refused by the rule {self.decision.rule}: {self.decision.message}"
         facts = _facts(self.number, now_utc) if self.number else []
@@ -87,7 +90,9 @@ def judge(rules: DiallingRules, own_countries: Collection[str], number_text: str
     for verdict in verdicts:
         if not verdict.passed:
             return Judgement(number, verdicts, DialRefused(verdict.rule, verdict.text))
-    return Judgement(number, verdicts, DialPermit(number.e164, rules.max_seconds))
+    wanted = reservation(rules)
+    seconds = longest_seconds(rules, wanted.limit - usage.spent_microdollars) if wanted else rules.max_seconds
+    return Judgement(number, verdicts, DialPermit(number.e164, seconds))
 
 
 def decide(
@@ -97,21 +102,32 @@ def decide(
     return judge(rules, own_countries, number_text, usage, now_utc).decision
 
 
-def reservation_microdollars(rules: DiallingRules) -> int:
-    """What a call may cost at most."""
-    return cost_microdollars(rules, rules.max_seconds)
-
-
 def cost_microdollars(rules: DiallingRules, seconds: float) -> int:
     """What a call of so many seconds costs by the account's own estimate."""
     return round(seconds / 60 * (rules.price_per_minute or 0.0) * MICRODOLLARS)
 
 
-def spend_refusal(rules: DiallingRules) -> str:
-    """For people."""
-    return (
-        f"the day's spend of {rules.max_spend_per_day} US dollars could be exceeded (live calls count by max_seconds); "
-        "raise max_spend_per_day, lower max_seconds, or wait for midnight UTC"
+def longest_seconds(rules: DiallingRules, microdollars: int) -> float:
+    """How long a call may be that has so much to spend."""
+    whole = cost_microdollars(rules, rules.max_seconds)
+    return rules.max_seconds if microdollars >= whole else rules.max_seconds * microdollars / whole
+
+
+def reservation(rules: DiallingRules) -> Reservation | None:
+    """What a call of an account with a spend limit reserves."""
+    if rules.max_spend_per_day is None:
+        return None
+    most = cost_microdollars(rules, rules.max_seconds)
+    least = min(most, cost_microdollars(rules, LEAST_SECONDS))
+    return Reservation(most, least, round(rules.max_spend_per_day * MICRODOLLARS))
+
+
+def spend_refusal(rules: DiallingRules) -> DialRefused:
+    """The day's money is used up."""
+    return DialRefused(
+        "spend",
+        f"less than a minute is left of the day's {rules.max_spend_per_day:g} US dollars (live calls count by their longest "
+        "duration); raise max_spend_per_day, or wait for midnight UTC",
     )
 
 
@@ -199,18 +215,14 @@ def _limits(rules: DiallingRules, usage: Usage) -> Iterator[RuleVerdict]:
     live = f"{usage.live} calls are out, concurrent allows {rules.concurrent}"
     room = usage.live < rules.concurrent
     yield RuleVerdict("concurrency", room, live if room else f"{live}; wait for one to end, or raise it")
-    if rules.max_spend_per_day is None:
+    wanted = reservation(rules)
+    if wanted is None:
         yield RuleVerdict("spend", True, "max_spend_per_day is not set")
-    elif usage.spent_microdollars + reservation_microdollars(rules) > limit_microdollars(rules.max_spend_per_day):
-        yield RuleVerdict("spend", False, spend_refusal(rules))
+    elif wanted.limit - usage.spent_microdollars < wanted.least:
+        yield RuleVerdict("spend", False, spend_refusal(rules).message)
     else:
         spent = usage.spent_microdollars / MICRODOLLARS
-        yield RuleVerdict("spend", True, f"{spent:.2f} of {rules.max_spend_per_day} US dollars today")
-
-
-def limit_microdollars(dollars: float) -> int:
-    """A limit in the unit of the sums."""
-    return round(dollars * MICRODOLLARS)
+        yield RuleVerdict("spend", True, f"{spent:.2f} of the day's {rules.max_spend_per_day:g} US dollars are spent")
 
 
 def _facts(number: DialledNumber, now_utc: datetime) -> list[str]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from switchhook.domain.contract import Contract, Http
-from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, Direction, Number
 from switchhook.domain.outcome import Ending
 from switchhook.domain.phone import e164
@@ -49,16 +48,21 @@ class Incoming:
 
     async def route(self, attempt: CallAttempt) -> CallPlan | Refusal:
         """The plan of the contract, or a refusal. Never raises but for cancellation."""
+        number: Number | None = None
         try:
             async with asyncio.timeout(STORE_PATIENCE_S):
                 decision = await self._find(attempt)
                 if isinstance(decision, Refusal):
                     return decision
-                await self._write_down(attempt, decision)
-        except (SwitchhookError, TimeoutError):
+                number = decision
+                await self._write_down(attempt, number)
+        except Exception:
+            # The row may be there all the same, written as patience ended. The refusal names the number, so that the record is
+            # closed by what is known here and the customer, who heard nothing of the call, hears nothing of its end.
             logger.exception("a call is refused: the store failed", extra={"call_id": attempt.call_id})
-            return Refusal(UNAVAILABLE, Ending.INTERNAL_ERROR, "store-unavailable", message="The database could not be used")
-        return await self._ask(attempt, decision, self._contracts[decision.contract])
+            why = "The database could not be used"
+            return Refusal(UNAVAILABLE, Ending.INTERNAL_ERROR, "store-unavailable", number, message=why)
+        return await self._ask(attempt, number, self._contracts[number.contract])
 
     async def _find(self, attempt: CallAttempt) -> Number | Refusal:
         # An outbound call runs under the account's own number, which is the caller there.
@@ -79,7 +83,8 @@ class Incoming:
     async def _write_down(self, attempt: CallAttempt, number: Number) -> None:
         """The row is there before the customer hears of the call: after a crash the end webhook is owed.
 
-        A caller who gives up in these milliseconds gets an end webhook without a start webhook, too.
+        When the server dies or a fault ends the call in the milliseconds between the row and the request, an end webhook goes
+        out without a start webhook: nobody can tell any more, and one too many is better than none.
         """
         await self._calls.begin(
             CallRecord(

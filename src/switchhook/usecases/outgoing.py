@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -72,21 +72,21 @@ class CallPlacing(Protocol):
 
 
 class Outgoing:
-    """Places calls for accounts. `has_line` tells whether an account has anything to dial with."""
+    """Places calls for accounts. `line_of` tells the kind of line an account dials with, None when it has none."""
 
     def __init__(
         self,
         numbers: NumberFinder,
         dialling: DiallingGate,
         board: CallPlacing,
-        has_line: Callable[[str], bool],
+        line_of: Callable[[str], str | None],
         clock: Clock,
         new_id: Callable[[], CallId],
     ) -> None:
         self._numbers = numbers
         self._dialling = dialling
         self._board = board
-        self._has_line = has_line
+        self._line_of = line_of
         self._clock = clock
         self._new_id = new_id
 
@@ -100,9 +100,11 @@ class Outgoing:
             return self._refuse(attempt, Unplaced.UNAVAILABLE, "store-unavailable", "The database could not be used")
         if problem is not None:
             return self._refuse(attempt, Unplaced.BAD_REQUEST, "unknown-number", problem)
-        if not self._has_line(order.account):
+        line = self._line_of(order.account)
+        if line is None:
             cure = "The account has no trunk to dial with: add one to the apply file"
             return self._refuse(attempt, Unplaced.UNAVAILABLE, "no-trunk", cure)
+        attempt = replace(attempt, line=line)
         decision = await self._dialling.admit(order.account, order.called, DialPurpose.OUTBOUND)
         if isinstance(decision, DialRefused):
             why = Unplaced.TOO_MANY if decision.rule in SOON else Unplaced.BAD_REQUEST

@@ -17,6 +17,7 @@ from switchhook.domain.records import (
     OutboxEvent,
     RecordingQuery,
     RecordingRecord,
+    Reservation,
 )
 
 
@@ -50,8 +51,8 @@ class DirectoryStore(Protocol):
 class SpendStore(Protocol):
     """What accounts spent on dialling, in millionths of a US dollar by UTC day."""
 
-    async def reserve(self, account: str, day: date, microdollars: int, limit: int) -> bool:
-        """Add the amount if the day's sum stays within the limit; gives whether it did."""
+    async def reserve(self, account: str, day: date, wanted: Reservation) -> int | None:
+        """Add to the day's sum what the limit leaves, and give that; None: it leaves too little, and nothing was added."""
 
     async def add(self, amounts: dict[tuple[str, date], int]) -> None:
         """Add to the sums; an amount below nought gives back what was reserved."""

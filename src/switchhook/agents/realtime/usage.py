@@ -10,7 +10,7 @@ from typing import ClassVar
 def _count(value: object, *path: str) -> int:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else 0
 
 
 class Usage:
@@ -22,8 +22,10 @@ class Usage:
         "output": ("output_tokens",),
         "input_text": ("input_token_details", "text_tokens"),
         "input_audio": ("input_token_details", "audio_tokens"),
+        "input_image": ("input_token_details", "image_tokens"),
         "cached_text": ("input_token_details", "cached_tokens_details", "text_tokens"),
         "cached_audio": ("input_token_details", "cached_tokens_details", "audio_tokens"),
+        "cached_image": ("input_token_details", "cached_tokens_details", "image_tokens"),
         "output_text": ("output_token_details", "text_tokens"),
         "output_audio": ("output_token_details", "audio_tokens"),
     }

@@ -32,6 +32,7 @@ class Owner:
     """Whose number is called, and what proves a request for it."""
 
     number: str
+    account: str
     auth_token: str | None = field(repr=False)
     learns_token: bool = False
     """Its contract's start webhook brings the token."""
@@ -41,8 +42,8 @@ class Owner:
 class TwilioCalls(Protocol):
     """The line behind the doors. Texts that are given back are TwiML."""
 
-    async def voice(self, form: Mapping[str, str], number: str, prove: Prove | None) -> str | None:
-        """A call rings at our `number`; `prove` is there when it is unproven. None: it turned out to be forged."""
+    async def voice(self, form: Mapping[str, str], number: str, account: str | None, prove: Prove | None) -> str | None:
+        """A call rings at our `number`, the `account`'s; `prove` is there when it is unproven. None: it was forged."""
 
     def status(self, form: Mapping[str, str]) -> None:
         """CallStatus of a call has changed."""
@@ -110,7 +111,8 @@ class VoiceDoors:
             raise _forbidden(received)
         if not received.get("CallSid"):
             raise web.HTTPBadRequest(reason="CallSid: is missing")
-        twiml = await self._calls.voice(received.form, owner.number if owner else received.get(ours), prove)
+        number, account = (owner.number, owner.account) if owner else (received.get(ours), None)
+        twiml = await self._calls.voice(received.form, number, account, prove)
         if twiml is None:
             raise _forbidden(received)
         return _xml(twiml)

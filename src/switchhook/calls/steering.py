@@ -1,0 +1,48 @@
+"""A call whose plan is there before it begins, and what its orderer is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from switchhook.domain.plan import CallPlan
+from switchhook.domain.ports import LegAnswered, LegEvent, LegProgress
+from switchhook.domain.report import CallReport
+
+
+class Moment(Enum):
+    """How far an ordered call has come."""
+
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    OVER = "over"
+
+
+Told = Callable[[Moment, CallReport | None], None]
+"""The report comes with OVER."""
+
+
+@dataclass(slots=True)
+class OrderedCall:
+    """An outbound call with its plan; no contract is asked for one. Each moment is told once, in order."""
+
+    plan: CallPlan
+    told: Told
+    _seen: set[Moment] = field(default_factory=set)
+
+    def leg_event(self, event: LegEvent) -> None:
+        """The line that was dialled tells something."""
+        if isinstance(event, LegAnswered):
+            self._tell(Moment.ANSWERED)
+        elif isinstance(event, LegProgress) and Moment.ANSWERED not in self._seen:
+            self._tell(Moment.RINGING)
+
+    def over(self, report: CallReport) -> None:
+        """The call is recorded."""
+        self._tell(Moment.OVER, report)
+
+    def _tell(self, moment: Moment, report: CallReport | None = None) -> None:
+        if moment not in self._seen:
+            self._seen.add(moment)
+            self.told(moment, report)
