@@ -157,13 +157,21 @@ def _downlink(
         if not reply["sent_at"] or reply["sent_at"] < window.start or (cut_at or full) + UNDER_WAY_S >= end:
             continue
         mine = (frames >= reply["first_frame"]) & (frames < reply["first_frame"] + length)
-        _reply(figures, reply, frames[mine] - reply["first_frame"], at[mine], cut_at, truncated)
+        heard = frames[mine] - reply["first_frame"], at[mine]
+        _reply(figures, reply, heard, caller.get("cleared", ()), cut_at, truncated)
 
 
 def _reply(
-    figures: Figures, reply: dict[str, Any], heard: NDArray[np.int64], at: Times, cut_at: float | None, truncated: dict[str, int]
+    figures: Figures,
+    reply: dict[str, Any],
+    frames: tuple[NDArray[np.int64], Times],
+    cleared: Sequence[tuple[float, float]],
+    cut_at: float | None,
+    truncated: dict[str, int],
 ) -> None:
-    """One reply at the caller: when it began, how evenly it came, where it ended. `cut_at`: when the caller spoke into it."""
+    """One reply at the caller: when it began, how evenly it came, where it ended. `cut_at`: when the caller spoke into it.
+    `cleared`: when a caller that holds sound itself was told to forget it, and how many ms of a frame that cut off."""
+    heard, at = frames
     if not len(heard):
         figures.missing_replies += 1
         return
@@ -176,11 +184,20 @@ def _reply(
     figures.gaps += int(np.count_nonzero(steps[1:] > GAP_S))
     played = int(heard.max()) + 1
     cut = cut_at is not None and played < reply["pieces"] * FRAMES_PER_PIECE
+    silenced_at, missing_ms = _silenced(cleared, float(at[-1]))
     if cut_at is not None:
         # A reply that goes on as if nobody had spoken counts as the worst there is.
-        figures.barge_in_ms.append(max(0.0, at[-1] - cut_at) * 1000 if cut else BARGE_LIMIT_S * 1000)
+        figures.barge_in_ms.append(max(0.0, silenced_at - cut_at) * 1000 if cut else BARGE_LIMIT_S * 1000)
     figures.missing_truncates += cut and reply["item"] not in truncated
     if reply["item"] in truncated:
-        figures.truncate_error_ms.append(abs(truncated[reply["item"]] - played * FRAME_S * 1000))
+        figures.truncate_error_ms.append(abs(truncated[reply["item"]] + missing_ms - played * FRAME_S * 1000))
     expected = np.arange(played if cut else reply["pieces"] * FRAMES_PER_PIECE)
     _count_pieces(figures, expected, np.bincount(heard, minlength=len(expected)))
+
+
+def _silenced(cleared: Sequence[tuple[float, float]], last_at: float) -> tuple[float, float]:
+    """When a reply fell silent whose last frame began at `last_at`, and the ms of that frame that were not heard."""
+    for at, cut_ms in cleared:
+        if last_at <= at <= last_at + FRAME_S:
+            return at, cut_ms
+    return last_at, 0.0

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench import callers, stub
+from bench import callers, streams, stub
 from bench.cycle import CYCLE_S, SETTLE_S
 from bench.figures import Figures, Window, evaluate, percentile
 from bench.server import CALLED, Server, core_busy_s, running
@@ -38,6 +38,8 @@ class Settings:
     server: str
     log: Path
     """Where the server's output goes."""
+    line: str = "sip"
+    """How the callers come: `sip` or `twilio`."""
     calls: int = 100
     cycles: int = 3
     steps: tuple[int, ...] = (100, 250, 400)
@@ -161,8 +163,7 @@ def rig(settings: Settings, max_calls: int = 2_000, srtp: bool = False, **option
             raise RunFailedError("the stub model did not start")
         ports = model.recv()
         with running(settings.server, ports["http_port"], core, max_calls, settings.log, srtp) as server:
-            arguments = (load_end, server.sip, CALLED, load_cores, srtp)
-            load_process = spawn.Process(target=callers.main, args=arguments, daemon=True)
+            load_process = _load_process(settings.line, load_end, server, load_cores, srtp)
             load_process.start()
             try:
                 made = Rig(server, load, model, core)
@@ -172,6 +173,15 @@ def rig(settings: Settings, max_calls: int = 2_000, srtp: bool = False, **option
                 _end(load_process)
     finally:
         _end(model_process)
+
+
+def _load_process(
+    line: str, pipe: Connection, server: Server, cores: list[int], srtp: bool
+) -> multiprocessing.process.BaseProcess:
+    spawn = multiprocessing.get_context("spawn")
+    if line == "twilio":
+        return spawn.Process(target=streams.main, args=(pipe, server.http, server.media, CALLED, cores), daemon=True)
+    return spawn.Process(target=callers.main, args=(pipe, server.sip, CALLED, cores, srtp), daemon=True)
 
 
 def _end(process: multiprocessing.process.BaseProcess) -> None:

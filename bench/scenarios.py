@@ -192,6 +192,9 @@ SCENARIOS: dict[str, Callable[[Settings], Outcome]] = {
     "bridge": bridge,
 }
 
+LINES = {"sip": frozenset(SCENARIOS), "twilio": frozenset(SCENARIOS) - {"srtp", "bridge"}}
+"""What is measured on each line."""
+
 
 def _base(calls: Rig) -> float:
     """Memory after a first call has come and gone."""

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import yaml
 
+from bench.streams import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_MEDIA_URL, PUBLIC_URL
+
 CALLED = "+17206999999"
 RTP_PORTS = "20000-29999"
 READY_TIMEOUT_S = 60
@@ -60,7 +62,8 @@ def apply_file(backend_port: int, srtp: bool) -> str:
     trunk: dict[str, object] = {"name": "local", "account": "bench", "address": "sip:127.0.0.1:9", "allow_from": ["127.0.0.0/8"]}
     trunk |= {"username": None, "password": None, "register": False} | ({"srtp": "required"} if srtp else {})
     number = {"number": CALLED, "account": "bench", "contract": "vns", **hooks, "fallback": {"number": None, "message": None}}
-    account = {"name": "bench", "tokens": [{"name": "main", "value": "bench-token"}]}
+    twilio = {"account_sid": ACCOUNT_SID, "auth_token": AUTH_TOKEN, "rest_base_url": "http://127.0.0.1:9"}
+    account = {"name": "bench", "tokens": [{"name": "main", "value": "bench-token"}], "twilio": twilio}
     return yaml.safe_dump({"accounts": [account], "trunks": [trunk], "numbers": [number]})
 
 
@@ -73,6 +76,9 @@ class Server:
 
     process: subprocess.Popen[bytes]
     sip: tuple[str, int]
+    http: tuple[str, int]
+    media: tuple[str, int]
+    """Where Media Streams are opened."""
     log: Path
     lines: queue.Queue[str] = field(default_factory=queue.Queue)
     reader: threading.Thread | None = None
@@ -153,6 +159,8 @@ def running(kind: str, backend_port: int, core: int, max_calls: int, log: Path, 
         environment |= {
             "SWITCHHOOK_HTTP_HOST": "127.0.0.1",
             "SWITCHHOOK_HTTP_PORT": str(http),
+            "SWITCHHOOK_PUBLIC_URL": PUBLIC_URL,
+            "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA_URL,
             "SWITCHHOOK_SIP_HOST": "127.0.0.1",
             "SWITCHHOOK_SIP_PORT": str(sip),
             "SWITCHHOOK_RTP_PORTS": RTP_PORTS,
@@ -168,7 +176,7 @@ def running(kind: str, backend_port: int, core: int, max_calls: int, log: Path, 
                 process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors)
         finally:
             os.sched_setaffinity(0, mine)
-        server = Server(process, ("127.0.0.1", sip), log)
+        server = Server(process, ("127.0.0.1", sip), ("127.0.0.1", http), ("127.0.0.1", http + 1), log)
         try:
             _await_ready(server)
             yield server

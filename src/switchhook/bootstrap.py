@@ -62,7 +62,7 @@ from switchhook.media.recording.recorder import Background, SpoolRecorders
 from switchhook.media.recording.spool import SpoolHeader
 from switchhook.media.workers import Workers
 from switchhook.settings import Settings
-from switchhook.store.opened import DataDirLock, Store
+from switchhook.store.opened import DataDirLock, Store, node_name
 from switchhook.store.secrets import SecretBox, server_key
 from switchhook.telephony.line_dialer import LineDialer, ProvenRouting
 from switchhook.telephony.pacer import Pacer
@@ -153,16 +153,7 @@ class RealtimeAgents(AgentMaker):
 def open_store(settings: Settings) -> tuple[Store, SecretBox]:
     """The store that the settings name, and the box that seals its secrets."""
     box = SecretBox(server_key(settings.data_dir, settings.secret_key))
-    return Store(settings.sqlalchemy_url, box, _node(settings.data_dir)), box
-
-
-def _node(data_dir: Path) -> str:
-    """This server's lasting name: after a restart it finds its own calls by it."""
-    path = data_dir / "node"
-    if not path.exists():
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(uuid.uuid4().hex)
-    return path.read_text().strip()
+    return Store(settings.sqlalchemy_url, box, node_name(settings.data_dir)), box
 
 
 class Server:
@@ -183,7 +174,6 @@ class Server:
         self.tokens = TokenVerifier(self.store.directory, self.clock)
         self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.webhooks, self.clock)
         self.book = CallBookkeeper(self.store.calls, self.contracts, self.webhooks, self.clock, self.delivery.offer, self.prices)
-        self.greetings = Greetings(self.egress, self.workers.run, self.clock)
         files = RecordingFiles(settings.data_dir / "recordings")
         self.recordings, self.kept = self._recording_desks(files, box)
         self.recorders = SpoolRecorders(files.spools, box, self.clock, self._background(), self._on_opened, self._on_sealed)
@@ -358,7 +348,7 @@ class Server:
             dialer=self.lines,
             dialling=self.dialling,
             joining=self.joining,
-            greetings=self.greetings,
+            greetings=Greetings(self.egress, self.workers.run, self.clock),
         )
 
     def _mounts(self) -> list[Any]:
@@ -415,7 +405,7 @@ class Server:
         return Engine(Dialogue, GrammarRecognizer(self.workers), self.voice)
 
     def _trunk_parts(self) -> tuple[TrunkWatch, SipDialer]:
-        node = _node(self.settings.data_dir)
+        node = node_name(self.settings.data_dir)
         watch = TrunkWatch(self.trunks, _sip_targets(self.settings), self.sip, os.urandom, random.random, node)
         return watch, SipDialer(self.trunks, watch, self.sip, self._new_leg)
 

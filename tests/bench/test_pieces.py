@@ -142,10 +142,10 @@ def test_verdicts_follow_must_and_goal() -> None:
 
 def test_the_report_holds_every_figure_and_is_json(tmp_path: Path) -> None:
     values = {target.key: 1.0 for target in TARGETS} | {"barge_in_p99_ms": float("nan")}
-    shown = table(values)
+    shown = table({"sip": values, "twilio": {"cpu_ms": 1.55}})
     assert all(target.title in shown for target in TARGETS)
     assert "barge-in, p99" in missed(values)
-    path = write(tmp_path, "run", document(values, [{"scenario": "talk"}], {"calls": 20}))
+    path = write(tmp_path, "run", document({"sip": values}, [{"scenario": "talk"}], {"calls": 20}))
     assert json.loads(path.read_text()) == json.loads((tmp_path / "latest.json").read_text())
     figures = {row["figure"]: row["value"] for row in json.loads(path.read_text())["figures"]}
     assert figures["cpu_ms"] == 1.0 and figures["barge_in_p99_ms"] is None

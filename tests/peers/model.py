@@ -58,6 +58,8 @@ class ModelSession:
         self.events: list[Event] = []
         self.errors: list[Refused] = []
         self.audio = bytearray()
+        self.names_items = True
+        """Whether `conversation.item.added` is sent; not every server of this protocol does."""
         self.appends = 0
         self.items: dict[str, Event] = {}
         self.order: list[str] = []
@@ -120,10 +122,12 @@ class ModelSession:
             raise Refused("missing_required_parameter", "session")
         if not self._beta and session.get("type") != "realtime":
             raise Refused("missing_required_parameter", "session.type")
+        # Only what is named changes.
+        merged = {**self.session, **session}
         for side in ("input", "output"):
-            self.format_of(session, side)
-        self.session = session
-        self.emit("session.updated", session=session)
+            self.format_of(merged, side)
+        self.session = merged
+        self.emit("session.updated", session=merged)
 
     def format_of(self, session: Mapping[str, Any], side: str) -> str:
         """The media type of one direction."""
@@ -233,7 +237,8 @@ class ModelSession:
         previous = self.order[-1] if self.order else None
         self.items[item_id] = item
         self.order.append(item_id)
-        self.emit("conversation.item.added", previous_item_id=previous, item=item)
+        if self.names_items:
+            self.emit("conversation.item.added", previous_item_id=previous, item=item)
         return item_id
 
     def respond(self) -> str:

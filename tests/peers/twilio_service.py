@@ -184,6 +184,7 @@ class TwilioService(Watched):
 
     async def _run(self, call: CarriedCall, text: str) -> None:
         call.twiml.append(text)
+        self.changed()
         response = ElementTree.fromstring(text)
         assert response.tag == "Response"
         for place, verb in enumerate(response):

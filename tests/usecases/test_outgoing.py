@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from switchhook.calls.steering import OrderedCall
 from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused
 from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt, CallId, Direction, Number
@@ -22,7 +23,7 @@ class Board:
         self.placed: list[tuple[CallAttempt, DialPermit]] = []
         self.refused: list[tuple[CallAttempt, Verdict]] = []
 
-    def place(self, attempt: CallAttempt, permit: DialPermit) -> bool:
+    def place(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None = None) -> bool:
         if self.room:
             self.placed.append((attempt, permit))
         return self.room

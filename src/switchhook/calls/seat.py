@@ -41,6 +41,8 @@ class AgentSeat:
         self._agent: Agent = maker.agent(spec, leg.playout, leg.encoding)
         self._driver = Driver(self._agent, self._perform, on_fault)
         self._closed = False
+        self._present = True
+        """Whether the line is the agent's; while it pauses, it may be somebody else's."""
         self.overhear: Callable[[bytes, float], None] | None = None
         """Hears the party beside the agent; takes effect with the next line the agent listens to."""
 
@@ -58,6 +60,7 @@ class AgentSeat:
     def pause(self) -> None:
         """The agent hears and says nothing."""
         self._leg.listen(None)
+        self._present = False
         self.tell(lambda agent, now: agent.pause(now))
 
     def consult(self, leg: Leg, briefing: str, tools: Sequence[ConsultTool]) -> None:
@@ -93,14 +96,16 @@ class AgentSeat:
         self._closed = True
         with ExitStack() as steps:  # each is taken, whatever becomes of the others; the last named goes first
             steps.callback(self._link.close)
-            steps.callback(self._leg.playout.interrupt, self._clock.now())
+            if self._present:
+                steps.callback(self._leg.playout.interrupt, self._clock.now())
             steps.callback(self._driver.close)
             steps.callback(self._driver.feed, self._agent.stop)
-            steps.callback(self._leg.listen, None)
+            if self._present:
+                steps.callback(self._leg.listen, None)
         return self._agent.usage
 
     def _listen(self, leg: Leg) -> None:
-        self._leg = leg
+        self._leg, self._present = leg, True
         send, hear = self._link.send, self._agent.hear
 
         def on_audio(payload: bytes, now: float) -> None:

@@ -193,6 +193,29 @@ class RecordingQuery:
     """(created_at, call id) of the last one of the page before."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallSearch:
+    """Which of an account's calls are wanted; newest first. What is None does not matter."""
+
+    account: str
+    limit: int
+    call_ids: frozenset[CallId] | None = None
+    called: frozenset[str] | None = None
+    """The forms in which lines may have written the number."""
+    caller: frozenset[str] | None = None
+    since: datetime | None = None
+    """Calls that began then or later."""
+    until: datetime | None = None
+    """Calls that began before."""
+    over: bool | None = None
+    connected: bool | None = None
+    reasons: tuple[str, ...] | None = None
+    other_reasons: tuple[str, ...] | None = None
+    """Those that ended for none of these."""
+    after: tuple[datetime, str] | None = None
+    """(started_at, call id) of the last one of the page before."""
+
+
 TWILIO_URL = "https://api.twilio.com"
 
 

@@ -110,7 +110,7 @@ class CallRepository:
     async def get(self, call_id: CallId) -> CallRecord | None:
         """The record of a call."""
         row = await self._database.read(lambda connection: connection.execute(_GET, {"wanted": call_id}).one_or_none())
-        return None if row is None else _record(row)
+        return None if row is None else record_of(row)
 
     async def journal(self, call_id: CallId) -> list[CallLine]:
         """The lines of a call in the order of writing."""
@@ -133,7 +133,7 @@ class CallRepository:
         readable = []
         for row, line_at in found:
             try:
-                readable.append((_record(row), _last_known(row, line_at, seen_at)))
+                readable.append((record_of(row), _last_known(row, line_at, seen_at)))
             except (ValueError, TypeError, KeyError, msgspec.MsgspecError):
                 # One unreadable row must not keep the server from starting; it is looked at again at the next start.
                 logger.exception("the record of a call cannot be read", extra={"call_id": row.call_id})
@@ -197,7 +197,8 @@ def _line_row(line: CallLine) -> dict[str, Any]:
     }
 
 
-def _record(row: Any) -> CallRecord:
+def record_of(row: Any) -> CallRecord:
+    """The record in a row."""
     attempt = CallAttempt(
         CallId(row.call_id),
         Direction(row.direction),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import uuid
 from pathlib import Path
 
 from switchhook.domain.errors import SettingError
+from switchhook.store.call_search import CallSearches
 from switchhook.store.calls import CallRepository
 from switchhook.store.database import Database
 from switchhook.store.directory import DirectoryRepository
+from switchhook.store.made_once import made_once
 from switchhook.store.outbox import OutboxRepository
 from switchhook.store.recordings import RecordingRepository
 from switchhook.store.secrets import SecretBox
@@ -17,6 +20,7 @@ from switchhook.store.spend import SpendRepository
 from switchhook.store.writer import Writer
 
 LOCK_FILE = "server.lock"
+NODE_FILE = "node"
 
 
 class Store:
@@ -31,6 +35,7 @@ class Store:
         self.writer = Writer(self._database)
         self.directory = DirectoryRepository(self._database, self.writer, box)
         self.calls = CallRepository(self._database, self.writer, node)
+        self.searches = CallSearches(self._database)
         self.outbox = OutboxRepository(self._database, self.writer, node)
         self.recordings = RecordingRepository(self._database, self.writer)
         self.spend = SpendRepository(self._database, self.writer)
@@ -47,6 +52,15 @@ class Store:
         """Write what was submitted, let `run` return and close the connections."""
         await self.writer.close()
         await self._database.close()
+
+
+def node_name(data_dir: Path) -> str:
+    """This server's lasting name: after a restart it finds its own calls by it. Raises SettingError when its file is empty."""
+    path = data_dir / NODE_FILE
+    name = made_once(path, uuid.uuid4().hex.encode()).decode("ascii", "replace").strip()
+    if not name:
+        raise SettingError(f"{path} is empty: remove it, and the server gives itself a name")
+    return name
 
 
 class DataDirLock:

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from switchhook.domain.errors import SecretUnreadable, SettingError
+from switchhook.store.made_once import made_once
 
 KEY_FILE = "server.key"
 KEY_BYTES = 32
@@ -65,26 +66,8 @@ def server_key(data_dir: Path, value: str | None) -> bytes:
     if value is not None:
         return _decode(value, "SWITCHHOOK_SECRET_KEY")
     path = data_dir / KEY_FILE
-    if not path.exists():
-        _make_key_file(path)
-    return _decode(path.read_text(encoding="ascii", errors="replace"), str(path))
-
-
-def _make_key_file(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        # A link fails when the name exists: of two processes that start together, one makes the key and both read it.
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
+    kept = made_once(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+    return _decode(kept.decode("ascii", "replace"), str(path))
 
 
 def _decode(text: str, where: str) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
+from switchhook.calls.steering import OrderedCall
 from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction
@@ -64,7 +65,7 @@ class CallOrder:
 class CallPlacing(Protocol):
     """What begins the call; the switchboard does."""
 
-    def place(self, attempt: CallAttempt, permit: DialPermit) -> bool:
+    def place(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None = None) -> bool:
         """False when there is no room."""
 
     def not_placed(self, attempt: CallAttempt, verdict: Verdict) -> None:
@@ -90,8 +91,11 @@ class Outgoing:
         self._clock = clock
         self._new_id = new_id
 
-    async def place(self, order: CallOrder) -> Placed | NotPlaced:
-        """Begin the call, or say why not. Never raises but for cancellation."""
+    async def place(self, order: CallOrder, ordered: OrderedCall | None = None) -> Placed | NotPlaced:
+        """Begin the call, or say why not. Never raises but for cancellation.
+
+        `ordered` brings its own plan; otherwise the number's contract is asked for one.
+        """
         attempt = self._attempt(order)
         try:
             problem = await self._caller_problem(order)
@@ -110,10 +114,10 @@ class Outgoing:
             why = Unplaced.TOO_MANY if decision.rule in SOON else Unplaced.BAD_REQUEST
             why = Unplaced.UNAVAILABLE if decision.rule == "unavailable" else why
             return self._refuse(attempt, why, f"policy-{decision.rule}", f"calledNumber: {decision.message}")
-        return self._begin(attempt, decision)
+        return self._begin(attempt, decision, ordered)
 
-    def _begin(self, attempt: CallAttempt, permit: DialPermit) -> Placed | NotPlaced:
-        if self._board.place(attempt, permit):
+    def _begin(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None) -> Placed | NotPlaced:
+        if self._board.place(attempt, permit, ordered):
             return Placed(attempt.call_id)
         self._dialling.release(permit, 0)
         return self._refuse(attempt, Unplaced.UNAVAILABLE, "over-capacity", "No call slot is free; try again in a few seconds")

@@ -361,6 +361,18 @@ def test_a_late_result_waits_for_the_caller_and_the_models_own_answer_is_enough(
     assert talk.model.requests == 0
 
 
+def test_a_server_that_never_names_our_items_is_not_asked_once_too_often() -> None:
+    talk = Talk().start()
+    talk.model.names_items = False
+    talk.press("1#")
+    talk.does(lambda model: (model.respond(), model.say("One"), model.finish()))
+    assert talk.model.requests == 1
+    talk.does(lambda model: model.emit("response.mcp_call.completed", item_id="m", output_index=0))
+    talk.does(lambda model: (model.respond(), model.say("It goes on by itself"), model.finish()))
+    talk.wait(5)
+    assert talk.model.requests == 1
+
+
 def test_a_late_result_is_spoken_of_when_the_model_does_not_answer_by_itself() -> None:
     talk = Talk().start()
     call = talk.does(lambda model: (model.respond(), model.call("a"), model.finish()))[1]
@@ -675,6 +687,62 @@ def test_a_lost_model_is_replaced_once_with_the_text_so_far() -> None:
     assert isinstance(end, ConversationFailed)
     assert end.kind is FailureKind.LOST
     well_behaved(talk)
+
+
+def hear_frames(talk: Talk, frame: bytes, seconds: float) -> bytes:
+    """The caller sounds like this for so long; gives the sound."""
+    for _ in range(round(seconds * 50)):
+        talk.hear(frame * 160)
+    return frame * 160 * round(seconds * 50)
+
+
+def test_a_turn_that_the_lost_model_had_not_heard_to_its_end_is_heard_by_the_next() -> None:
+    talk = Talk().start()
+    hear_frames(talk, b"q", 3)
+    lead_in = hear_frames(talk, b"l", 1)
+    talk.does(lambda model: model.speech_started())
+    before = hear_frames(talk, b"b", 2)
+    talk.connects = False
+    talk.lose()
+    meanwhile = hear_frames(talk, b"m", 0.5)
+    talk.connect()
+    after = hear_frames(talk, b"a", 0.5)
+    assert bytes(talk.model.audio) == lead_in + before + meanwhile + after
+    assert talk.model.requests == 0, "nobody has finished a question"
+    well_behaved(talk)
+
+
+def test_what_a_lost_model_heard_before_nobody_spoke_stays_with_it() -> None:
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    hear_frames(talk, b"b", 2)
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.does(lambda model: (model.respond(), model.say("Yes"), model.finish()))
+    hear_frames(talk, b"q", 1)
+    talk.lose()
+    hear_frames(talk, b"a", 0.5)
+    assert bytes(talk.model.audio) == b"a" * 160 * 25
+
+
+def test_ten_seconds_of_a_turn_are_kept_at_most() -> None:
+    talk = Talk().start()
+    talk.does(lambda model: model.speech_started())
+    hear_frames(talk, b"b", 20)
+    end = hear_frames(talk, b"e", 10)
+    talk.lose()
+    assert bytes(talk.model.audio) == end
+
+
+def test_a_turn_outlives_two_sessions() -> None:
+    talk = Talk(roll_over_after_ms=1_000).start()
+    talk.does(lambda model: model.speech_started())
+    turn = hear_frames(talk, b"b", 2)
+    talk.wait(245)
+    assert len(talk.sessions) == 2, "a moment that was never quiet"
+    assert bytes(talk.model.audio) == turn
+    talk.does(lambda model: model.speech_started())
+    talk.lose()
+    assert bytes(talk.model.audio) == turn
 
 
 def test_a_reply_that_was_owed_is_asked_of_the_new_session() -> None:

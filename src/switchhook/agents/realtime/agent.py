@@ -90,6 +90,7 @@ class RealtimeAgent:
     def hear(self, payload: bytes, now: float) -> bytes | None:
         """One frame of the caller's sound."""
         if self._forwarding:
+            self._kept.sent(payload, self._caller_speaks)
             to_model = self._formats.to_model
             if to_model is not None and not (payload := to_model(payload)):
                 return None
@@ -305,6 +306,7 @@ class RealtimeAgent:
     def _leave_session(self, now: float) -> None:
         """Forget what only the session that is gone knew; a reply it owed is owed by the next."""
         self._forwarding = False
+        self._kept.session_gone(self._caller_speaks)
         answering = self._requested or (self._response is not None and self._response not in self._silenced)
         self._want = self._ledger.renewed() or self._want or answering or self._turn_owed
         self._response, self._requested = None, False
@@ -347,10 +349,8 @@ class RealtimeAgent:
     def _flush_kept(self) -> None:
         if self._kept.dropped:
             self._log("AI Session: more than a minute of the caller's sound came before the session; the oldest was dropped")
-        for piece in self._kept.pieces():
-            sound = piece if self._formats.to_model is None else self._formats.to_model(piece)
-            if sound:
-                self._send(dialect.append(sound))
+        for sound in self._formats.for_model(self._kept.pieces()):
+            self._send(dialect.append(sound))
         self._forwarding = self._farewell is None
 
     def _roll_over(self, now: float) -> None:
@@ -497,9 +497,9 @@ class RealtimeAgent:
             self._want = True
         elif not self._requested and not self._unacknowledged:
             self._want = False  # the model answers by itself, knowing all that we told it
-        if not self._requested:
-            self._caller_speaks = False  # servers without `speech_stopped` answer when the caller is done
+        self._caller_speaks &= self._requested  # servers without `speech_stopped` answer when the caller is done
         self._requested = self._unwanted = False
+        self._unacknowledged.clear()  # not every server names our items: what it was told, its next response knows
 
     def _on_response_done(self, event: Event, now: float) -> None:
         response = dialect.map_of(event, "response")

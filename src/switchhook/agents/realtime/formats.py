@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from switchhook.agents.realtime import dialect
 from switchhook.agents.realtime.dialect import Event
 from switchhook.agents.realtime.playing import Playing
@@ -19,6 +21,13 @@ class Formats:
         self.to_model: Transcoder | None = None
         """None: the model takes the line's own encoding."""
         self._adopt()
+
+    def for_model(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Sound of the line as the model takes it; what the converter still holds comes with a later piece."""
+        for piece in pieces:
+            sound = piece if self.to_model is None else self.to_model(piece)
+            if sound:
+                yield sound
 
     def corrected_by(self, event: Event) -> bool:
         """Take what `session.updated` says; True when it differs from what was asked for."""

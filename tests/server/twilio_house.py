@@ -1,0 +1,87 @@
+"""A house whose calls come over Twilio: the service beside it, and public addresses that lead to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.peers.twilio_party import Party
+from tests.peers.twilio_service import CarriedCall, TwilioService
+from tests.peers.vns_backend import VnsBackend
+from tests.server.house import NUMBER, House, house_config, open_house
+from tests.server.model import LiveSession, Model
+
+PUBLIC = "https://voice.example.com"
+PUBLIC_MEDIA = "wss://media.example.com"
+
+
+@dataclass(frozen=True)
+class TwilioTalk:
+    """A call under way."""
+
+    call: CarriedCall
+    session: LiveSession
+    guid: str
+
+    @property
+    def party(self) -> Party:
+        """Who is on the telephone."""
+        return self.call.party
+
+
+@dataclass(frozen=True)
+class TwilioHouse:
+    """A running server, its customer, and Twilio."""
+
+    house: House
+    twilio: TwilioService
+
+    @asynccontextmanager
+    async def talk(
+        self, model: Model, caller: str = "", number: str = NUMBER, name: str | None = None
+    ) -> AsyncIterator[TwilioTalk]:
+        """A call that is answered and whose model session is open; whoever has not hung up at the end does."""
+        caller = caller or self.house.new_caller()
+        count = len(model.sessions) + 1
+        call = self.twilio.ring(caller, number, name)
+        try:
+            session = await model.session(count)
+            await session.got("session.update")
+            yield TwilioTalk(call, session, (await self.house.start_of(caller))["sessionGuid"])
+        finally:
+            call.party.hang_up()
+        await call.party.ended()
+
+    async def hears(self, party: Party, found: Callable[[bytes], bool], what: str) -> None:
+        """Wait until what the party heard so far satisfies a condition."""
+        await party.until(lambda: found(bytes(party.heard)), what)
+
+
+def twilio_config(backend: VnsBackend, twilio: TwilioService, trunk: bool = False) -> dict[str, Any]:
+    """The house's numbers, of an account that has Twilio credentials."""
+    content = house_config(backend)
+    if not trunk:
+        content["trunks"] = []
+    pair = {"account_sid": twilio.account_sid, "auth_token": twilio.auth_token, "rest_base_url": twilio.url}
+    content["accounts"][0]["twilio"] = pair
+    return content
+
+
+@asynccontextmanager
+async def open_twilio_house(folder: Path, settings: Mapping[str, str] = {}, trunk: bool = False) -> AsyncIterator[TwilioHouse]:
+    """A house of its own for a test."""
+    async with TwilioService() as twilio:
+        public = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
+        content = lambda backend: twilio_config(backend, twilio, trunk)  # noqa: E731
+        async with open_house(folder, content, **public, **dict(settings)) as house:
+            twilio.routes = {PUBLIC: house.server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{house.server.media_port}"}
+            twilio.voice_url = f"{PUBLIC}/twilio/voice"
+            twilio.status_url = f"{PUBLIC}/twilio/status"
+            yield TwilioHouse(house, twilio)
+            for call in list(twilio.calls.values()):
+                call.party.hang_up()
+            await asyncio.wait_for(house.quiet(), 30)
