@@ -112,11 +112,12 @@ class StreamLoad(Load):
         talker.received += data
         if talker.phase == "voice":
             self._on_voice(talker, not data)
-        elif talker.phase == "handshake" and b"\r\n\r\n" in talker.received:
+            return
+        if talker.phase == "handshake" and b"\r\n\r\n" in talker.received:
             self._on_handshake(talker, now)
         elif talker.phase == "stream":
             self._on_frames(talker, now)
-        if not data and talker.ended_at is None and talker.phase != "voice":
+        if not data and talker.ended_at is None:
             talker.ended_by_server = True
             self._close(talker, now)
 

@@ -37,6 +37,7 @@ from switchhook.api.twilio.owners import ConfiguredOwners
 from switchhook.api.twilio.received import PublicPlace
 from switchhook.api.twilio.signature import SETTINGS, SIGNATURE
 from switchhook.api.twilio.voice_routes import VoiceDoors
+from switchhook.api.twilio_rest import surface
 from switchhook.api.veevo import routes as veevo_routes
 from switchhook.api.veevo import webhook_test as veevo_test
 from switchhook.api.veevo.contract import VeevoContract
@@ -90,6 +91,7 @@ from switchhook.usecases.incoming import Incoming
 from switchhook.usecases.kept_recordings import KeptRecordings
 from switchhook.usecases.messaging import Messages
 from switchhook.usecases.model_names import ModelNames, read_aliases
+from switchhook.usecases.next_flows import trunk_user
 from switchhook.usecases.number_desk import NumberDesk
 from switchhook.usecases.outbox import Delivery
 from switchhook.usecases.outgoing import Outgoing
@@ -165,11 +167,9 @@ class Server:
         self.contracts = contracts()
         self.store, box = open_store(settings)
         self.egress = Egress(settings.egress_allow, self.clock)
-        self.webhooks = SigningHttp(self.egress, self._webhook_secret)
-        self.prices = load_prices(settings.prices)
+        self.webhooks, self.prices = SigningHttp(self.egress, self._webhook_secret), load_prices(settings.prices)
         self.workers = Workers(settings.workers)
-        # Encoding a long recording must not hold up a spoken word: it has a process of its own.
-        self.encoders = Workers(1)
+        self.encoders = Workers(1)  # of its own: encoding a long recording must not hold up a spoken word
         self.voice = LocalVoice(self.workers)
         self.tokens = TokenVerifier(self.store.directory, self.clock)
         self.delivery = Delivery(self.store.outbox, self.store.directory, self.contracts, self.webhooks, self.clock)
@@ -177,8 +177,7 @@ class Server:
         files = RecordingFiles(settings.data_dir / "recordings")
         self.recordings, self.kept = self._recording_desks(files, box)
         self.recorders = SpoolRecorders(files.spools, box, self.clock, self._background(), self._on_opened, self._on_sealed)
-        self.ports = RtpPorts(settings.sip_host, *settings.rtp_ports)
-        self.pacer = Pacer(self.clock.now)
+        self.ports, self.pacer = RtpPorts(settings.sip_host, *settings.rtp_ports), Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
         self.watch, self.dialer = self._trunk_parts()
@@ -335,6 +334,7 @@ class Server:
     # -- parts -----------------------------------------------------------------------------------
 
     def _call_parts(self) -> CallParts:
+        self.next_flows = surface.next_flows(self.egress, self.store.directory, self._trunk_user)
         names = ModelNames(read_aliases(self.settings.model_aliases, self.prices), self.prices)
         return CallParts(
             routing=ProvenRouting(
@@ -349,6 +349,7 @@ class Server:
             dialling=self.dialling,
             joining=self.joining,
             greetings=Greetings(self.egress, self.workers.run, self.clock),
+            next_flows=self.next_flows,
         )
 
     def _mounts(self) -> list[Any]:
@@ -368,7 +369,28 @@ class Server:
         owners = ConfiguredOwners(self.store.directory, self._twilio_pairs, LEARNING)
         place = PublicPlace(self.settings.public_url, self.settings.trusted_proxies)
         twilio = VoiceDoors(self.twilio, owners, place, self.clock.now).routes()
-        return [health.routes(checks, self.metrics), vns_routes(self.tokens.verify_token, customer), veevo, twilio]
+        vns = vns_routes(self.tokens.verify_token, customer)
+        return [health.routes(checks, self.metrics), vns, veevo, twilio, self._steering()]
+
+    def _steering(self) -> list[Any]:
+        """The Twilio-compatible surface with which backends steer their calls."""
+        store, board = self.store, self.switchboard
+        stores = surface.Stores(store.directory, store.calls, store.searches, store.recordings)
+        house = surface.House(
+            stores,
+            board,
+            self.outgoing,
+            self.kept,
+            self._twilio_pairs,
+            self.clock,
+            self.egress,
+            self.encoders.run,
+            self._spawn,
+        )
+        return surface.routes(house, self.next_flows)
+
+    def _trunk_user(self, account: str, uri: str) -> str | None:
+        return trunk_user((trunk.address for trunk in self.trunks.of_account(account)), uri)
 
     def _media_routes(self) -> dict[str, Route]:
         return {"/v1/realtime": self.realtime.accept, STREAM_PATH: self.streams.accept}
@@ -437,6 +459,7 @@ class Server:
             yield Sample("switchhook_dialling_refused", text, count, "counter", labels={"rule": rule})
         yield Sample("switchhook_rtp_ports_leased", "RTP port pairs in use", self.ports.leased)
         yield Sample("switchhook_realtime_sessions", "Sessions at our Realtime endpoint", self.realtime.sessions)
+        yield Sample("switchhook_twilio_streams", "Media streams of Twilio that are open", self.streams.streams)
         yield Sample("switchhook_outbox_pending", "End webhooks that wait to be sent", self._undelivered.pending)
         yield Sample("switchhook_outbox_parked", "End webhooks that were given up on", self._undelivered.parked)
         yield Sample("switchhook_deliveries_under_way", "End webhooks being sent", self.delivery.under_way)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,8 @@ async def play(folder: Path, keep: bool, screen: Screen) -> None:
         screen.plain(await server.start(backend.address))
         screen.plain(f"A caller dials {server.sip_uri}; {backend.agent.name} answers.\n")
         try:
-            told = await _call(server, screen)
-            end = await _call_end(backend)
+            told = await server.while_alive(_call(server, screen))
+            end = await server.while_alive(_call_end(backend))
             recording = await _recording(folder)
             _check(backend, end)
         except DemoFailedError as error:
@@ -140,18 +139,10 @@ def _check(backend: Backend, end: dict[str, Any]) -> None:
 
 async def _stay(server: ServerChild, screen: Screen) -> None:
     """Wait for Ctrl-C, or for the server's end."""
-    for line in softphone_help(server.sip_uri, server.sip_port):
-        screen.plain(line)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    assert server.process is not None
-    waiting = {loop.create_task(stop.wait()), loop.create_task(server.process.wait())}
-    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    with suppress(asyncio.CancelledError):
-        await asyncio.gather(*waiting)
-    if not stop.is_set():
-        raise ServerFailedError(f"the server ended by itself\n{server.log_tail()}")
+    for line in softphone_help(server.sip_uri, server.sip_port):
+        screen.plain(line)
+    await server.while_alive(stop.wait())

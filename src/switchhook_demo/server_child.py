@@ -7,13 +7,17 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
 from switchhook_demo.backend import TOKEN
+
+T = TypeVar("T")
 
 NUMBER = "+17206999999"
 READY_TIMEOUT_S = 60
@@ -143,6 +147,20 @@ class ServerChild:
         """Keep reading, so that a full pipe never stops the server."""
         while await stream.readline():
             pass
+
+    async def while_alive(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this with the running server; raises ServerFailedError, and gives the work up, as soon as the server is gone."""
+        assert self.process is not None
+        doing, dying = asyncio.ensure_future(work), asyncio.ensure_future(self.process.wait())
+        try:
+            await asyncio.wait({doing, dying}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise ServerFailedError(f"the server ended by itself with {dying.result()}\n{self.log_tail()}")
+            return doing.result()
+        finally:
+            doing.cancel()
+            dying.cancel()
+            await asyncio.gather(doing, dying, return_exceptions=True)
 
     async def stop(self) -> int | None:
         """SIGTERM, and SIGKILL when that does not end it in time; returns the exit code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from bench.callers import RTP, drop_silence
 from bench.cycle import CYCLE_FRAMES, SPEAKS
 from bench.figures import Window, evaluate, percentile
 from bench.report import TARGETS, Target, document, medians, missed, table, write
+from bench.streams import STREAM, StreamCaller, StreamLoad
+from switchhook.telephony.wire.twilio_stream import StreamWriter
+from switchhook.telephony.wire.twiml import connect_stream
 
 WINDOW = Window(100.0, 200.0, frozenset({7}))
 
@@ -127,6 +131,49 @@ def test_a_barge_in_is_timed_to_the_last_packet_and_the_truncation_compared() ->
     assert silent.missing_truncates == 1
 
 
+def test_on_a_stream_a_barge_in_is_timed_to_clear_and_the_frame_it_cut_counts_in_part() -> None:
+    heard_at = [120.001 + 0.02 * n for n in range(15)]
+    cleared_at = heard_at[-1] + 0.012
+    heard = {"heard_frame": list(range(15)), "heard_at": heard_at, "cleared": [(100.0, 3.0), (cleared_at, 8.0)]}
+    marks = {"speech_started": [(7, cleared_at - 0.003)], "truncated": [("item", 290)]}
+    figures = evaluate([caller(**heard)], model(**marks), WINDOW)
+    assert figures.barge_in_ms == pytest.approx([3.0])
+    assert figures.truncate_error_ms == pytest.approx([2.0])
+
+
+def test_a_streamed_caller_plays_in_real_time_echoes_marks_and_forgets_at_clear() -> None:
+    ours, theirs = socket.socketpair()
+    pipe, _ = multiprocessing.Pipe()
+    with ours, theirs:
+        theirs.settimeout(5)
+        load = StreamLoad(pipe, ("127.0.0.1", 9), ("127.0.0.1", 9), "+1")
+        talker = StreamCaller(7, None, ours, 0.0, phase="stream")
+        sound = b"".join(numbered.encode(numbered.DOWN, 7, frame) for frame in range(10))
+        writer = StreamWriter("MZ7")
+        for text in (writer.mark(0), writer.media(sound), writer.mark(1), writer.clear):
+            size = len(text).to_bytes(1, "big") if len(text) < 126 else b"\x7e" + len(text).to_bytes(2, "big")
+            talker.received += b"\x81" + size + text
+        talker.received += b"\x81"  # the rest of this one is still to come
+        load._on_frames(talker, 100.0)
+        assert bytes(talker.received) == b"\x81"
+        echoes = theirs.recv(4096)
+        assert b'"name":"0"' in echoes and b'"name":"1"' in echoes
+        assert talker.cleared == [(100.0, 0.0)]
+        assert not talker.heard_frame and not talker.marks and not talker.damaged
+        load._on_text(talker, writer.media(sound), 200.0)
+        load._on_text(talker, writer.mark(2), 200.0)
+        load._on_text(talker, writer.clear, 200.05)
+        assert talker.heard_frame.tolist() == [0, 1, 2]
+        assert talker.cleared[1] == pytest.approx((200.05, 10.0))
+    load._sip.close()
+    load._epoll.close()
+
+
+def test_the_load_reads_the_servers_twiml() -> None:
+    found = STREAM.search(connect_stream("wss://bench.example/twilio/media", "opaque-id").encode())
+    assert found is not None and found.groups() == (b"/twilio/media", b"opaque-id")
+
+
 def test_a_reply_that_breaks_off_unasked_is_lost() -> None:
     figures = evaluate([caller(heard_frame=list(range(15)), heard_at=[120.0 + 0.02 * n for n in range(15)])], model(), WINDOW)
     assert figures.lost_pieces == 2
@@ -138,6 +185,8 @@ def test_verdicts_follow_must_and_goal() -> None:
     assert [small.verdict(value) for value in (0.5, 5, 5.1, float("nan"))] == ["goal", "must", "MISSED", "MISSED"]
     assert [large.verdict(value) for value in (400, 250, 100)] == ["goal", "must", "MISSED"]
     assert Target("c", "C", "").verdict(3) == ""
+    other = Target("d", "D", "ms", 2.5, 1.5, twilio_goal=1.6)
+    assert [other.verdict(1.55, line) for line in ("sip", "twilio")] == ["must", "goal"]
 
 
 def test_the_report_holds_every_figure_and_is_json(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from switchhook.calls.session import CallSession
 from switchhook.calls.switchboard import Switchboard
 from switchhook.calls.transfer import WaitingSound
 from switchhook.domain.dialling import DialRefused
+from switchhook.domain.errors import GreetingUnavailable
 from switchhook.domain.model import Direction, Encoding, Number, TransferMode
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import (
@@ -873,3 +874,61 @@ def test_a_broken_part_costs_one_call_and_still_gives_it_a_record(what: str, scr
         assert left == []
 
     run_virtual(both())
+
+
+class FakeGreetings:
+    """Has one second of sound, or nothing."""
+
+    def __init__(self, works: bool) -> None:
+        self.works = works
+        self.fetched: list[str] = []
+
+    async def fetch(self, url: str, encoding: Encoding) -> bytes:
+        self.fetched.append(url)
+        await asyncio.sleep(0.05)
+        if not self.works:
+            raise GreetingUnavailable("the greeting could not be fetched: timeout")
+        return encoding.silence * 8000
+
+
+@pytest.mark.parametrize(("works", "outbound"), [(True, False), (False, False), (True, True)])
+def test_the_customers_greeting_is_played_while_the_model_connects(works: bool, outbound: bool) -> None:
+    quiet = replace(SPEC, speaks_first=False)
+    flow: tuple[Action, ...] = (Answer(), Converse(quiet, greeting_url="https://backend.example/hello.mp3"), HangUp())
+    house = House(CallPlan(NUMBER, flow))
+    greetings = FakeGreetings(works)
+    house.parts = replace(house.parts, greetings=greetings)
+    house.session = CallSession(attempt(), house.leg, house.parts)
+    if outbound:
+        house.call_out()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        leg = house.dialer.legs[0] if outbound else house.leg
+        if outbound:
+            assert greetings.fetched == [], "nobody is there to hear it"
+            leg.emit(LegAnswered())
+            await asyncio.sleep(0.1)
+        assert isinstance(leg.playout, FakePlayout)
+        assert [key for key, _ in leg.playout.played] == (["greeting"] if works else [])
+        house.establish()
+        assert bool(house.sent("response.create")) is not works, "without the greeting the agent speaks first"
+        leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+
+
+def test_the_call_ends_when_the_line_does_and_not_when_its_last_tool_is_done() -> None:
+    house = House(tool_s=3.0)
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.establish()
+        house.model("response.created", response={"id": "r1"})
+        house.model("response.output_item.done", response_id="r1", item=call_item(1))
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    report = house.book.reports[0]
+    assert report.connected_at is not None
+    assert (report.ended_at - report.connected_at).total_seconds() < 1

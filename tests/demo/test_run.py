@@ -6,12 +6,14 @@ import asyncio
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from switchhook_demo import caller, run
 from switchhook_demo.backend import Agent
-from switchhook_demo.server_child import ServerFailedError
+from switchhook_demo.caller import Told
+from switchhook_demo.server_child import ServerChild, ServerFailedError
 from switchhook_demo.show import Screen
 from switchhook_demo.sound import FRAME_BYTES, loudness, tone
 from tests.peers.model import Event, ModelServer, ModelSession
@@ -118,3 +120,45 @@ async def test_a_server_that_cannot_start_is_told_with_its_log(tmp_path: Path, m
     (tmp_path / "switchhook.db").mkdir()
     with pytest.raises(ServerFailedError, match="before it was ready"):
         await run.play(tmp_path, keep=False, screen=Screen(io.StringIO()))
+
+
+def test_a_server_that_dies_in_the_midst_of_the_call_is_a_clear_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1 and the reason, and not a minute of waiting for answers that cannot come."""
+    monkeypatch.setattr(run, "agent_for", lambda url, token: Agent(url, {}, "", [], "none"))
+    call = run._call
+
+    async def dying(server: ServerChild, screen: Screen) -> Told:
+        assert server.process is not None
+        server.process.kill()
+        return await call(server, screen)
+
+    monkeypatch.setattr(run, "_call", dying)
+    out = io.StringIO()
+    assert run.run(data_dir=tmp_path, screen=Screen(out)) == 1
+    told = out.getvalue()
+    assert "The demo failed. the server ended by itself with -9" in told
+    assert f"Everything it wrote is in {tmp_path}" in told
+    assert "went as it should" not in told
+
+
+def test_a_kept_server_that_dies_is_a_clear_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "agent_for", lambda url, token: Agent(url, {}, "", [], "none"))
+    stay = run._stay
+
+    async def nothing(*_: object) -> Any:
+        return {}
+
+    async def dying(server: ServerChild, screen: Screen) -> None:
+        assert server.process is not None
+        server.process.kill()
+        await stay(server, screen)
+
+    for step in ("_call", "_call_end", "_recording"):
+        monkeypatch.setattr(run, step, nothing)
+    monkeypatch.setattr(run, "_check", lambda backend, end: None)
+    monkeypatch.setattr(Screen, "latencies", lambda screen, told: None)
+    monkeypatch.setattr(Screen, "recording", lambda screen, facts: None)
+    monkeypatch.setattr(run, "_stay", dying)
+    out = io.StringIO()
+    assert run.run(keep=True, data_dir=tmp_path, screen=Screen(out)) == 1
+    assert "the server ended by itself with -9" in out.getvalue()

@@ -13,6 +13,7 @@ from switchhook_demo.phone import Call, Phone
 from switchhook_demo.sip_text import Message
 
 REASONS = {180: "Ringing", 183: "Session Progress", 200: "OK", 202: "Accepted", 486: "Busy Here", 603: "Decline"}
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY, REFER"
 WAIT_S = 15.0
 
 
@@ -88,7 +89,7 @@ class PartyCall(Call):
         assert self.invite_got is not None
         reply = self.invite_got.reply(status, REASONS.get(status, "Reason"), sip_text.parameter(self._local, "tag"))
         reply.add("contact", self.phone.contact)
-        reply.add("allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY, REFER")
+        reply.add("allow", ALLOW)
         for name, value in (headers or {}).items():
             reply.add(name, value)
         if body:
@@ -98,6 +99,11 @@ class PartyCall(Call):
         self.phone.send(reply, self._next_hop)
 
     # -- within a call
+
+    def _request(self, method: str, body: bytes, headers: dict[str, str]) -> Message:
+        request = super()._request(method, body, headers)
+        request.headers = [(name, ALLOW if name == "allow" else value) for name, value in request.headers]
+        return request
 
     def on_request(self, request: Message) -> Message:
         """CANCEL ends an unanswered call with 487; REFER is answered as the test says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
@@ -12,13 +13,14 @@ from typing import Any
 import aiohttp
 
 from switchhook_demo.phone import Call
+from switchhook_demo.sound import tone
 from tests.peers.outgoing_call import carrier as sipp_carrier
 from tests.peers.party import Party, PartyCall
 from tests.peers.processes import PeerProcess
 from tests.peers.server import Server, config, free_port
 from tests.peers.vns_backend import VnsBackend
 from tests.server.house import NUMBER, House
-from tests.server.listening import AGENT_HZ, agent_tone, heard_tone, linear, share_at
+from tests.server.listening import AGENT_HZ, CALLER_HZ, agent_tone, caller_tone, heard_tone, linear, share_at
 from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
@@ -40,6 +42,9 @@ RATED = "+17206999912"
 REFERRING = "+17205550100"
 """Its trunk makes transfers by REFER."""
 REFERRING_HOST = "127.0.0.3"
+TRANSFER = "vns_transfer_call"
+LONG_MS = 20_000
+"""Longer than anybody listens."""
 MESSAGE = "This is Acme. Please call us back."
 
 _ACCOUNTS = {NUMBER: "acme", TWO_TRUNKS: "twice", PASSWORD: "secretive", RATED: "rated", REFERRING: "pbx"}
@@ -143,6 +148,25 @@ class Caller:
         return await self.exchange.end_of(self.guid, deadline_s)
 
 
+@asynccontextmanager
+async def conversation(
+    exchange: Exchange, number: str = NUMBER, host: str = "127.0.0.1", **instructions: Any
+) -> AsyncIterator[tuple[Caller, Model]]:
+    """A caller who talks with an agent that can transfer, and has greeted."""
+    async with Model() as model:
+        exchange.answer_with(model, [TRANSFER], **instructions)
+        async with exchange.caller(model, number, host) as caller:
+            caller.session.speaks(tone(AGENT_HZ, 100), "Hello!")
+            yield caller, model
+        forgive_crossing(model)
+
+
+def forgive_crossing(model: Model) -> None:
+    """A response may end at the model while it is being cancelled at our side; the model may say so."""
+    for session in model.sessions:
+        session.errors[:] = [error for error in session.errors if str(error) != "no such response is active"]
+
+
 def token(account: str) -> str:
     """An account's API token."""
     return f"token-of-{account}"
@@ -200,6 +224,20 @@ async def agent_is_heard(call: Call, session: LiveSession, text: str = "Hello!")
     """The agent speaks, and the party hears its tone."""
     session.speaks(agent_tone(600), text)
     await hears(call, AGENT_HZ)
+
+
+async def talking(caller: PartyCall, destination: PartyCall) -> None:
+    """Both say their tone and hear the other's, and nothing else."""
+    caller.line.hush()
+    destination.line.hush()
+    caller.start_saying(caller_tone(LONG_MS))
+    destination.start_saying(destination_tone(LONG_MS))
+    await asyncio.gather(hears(caller, DESTINATION_HZ), hears(destination, CALLER_HZ))
+
+
+def destination_tone(duration_ms: int) -> bytes:
+    """The destination's voice."""
+    return tone(DESTINATION_HZ, duration_ms)
 
 
 # -- the server -------------------------------------------------------------------------------------------------------

@@ -94,11 +94,11 @@ async def test_a_model_that_refuses_us_leads_to_the_message(house: House) -> Non
 
 
 @pytest.mark.peer("flite")
-async def test_a_failure_route_is_noted_and_its_message_spoken(house: House) -> None:
-    """No transfer is placed yet: the message, a Failed entry, the reason in the log."""
+async def test_a_failure_route_that_is_not_allowed_is_noted_and_its_message_spoken(house: House) -> None:
+    """The message, a Failed entry, the reason in the log; a number abroad is not dialled."""
     caller = house.new_caller()
     async with Model(refuse_with=403) as model, Phone(user=caller, display_name="Ada") as phone:
-        house.answer_with(model, messageToPlayOnFailure=MESSAGE, routeToNumberOnFailure="7205551212")
+        house.answer_with(model, messageToPlayOnFailure=MESSAGE, routeToNumberOnFailure="+441632960123")
         call = await phone.dial(house.uri())
         await call.answered()
         assert await call.ended(20) == "them"
@@ -106,7 +106,7 @@ async def test_a_failure_route_is_noted_and_its_message_spoken(house: House) -> 
     end = await house.end_of((await house.start_of(caller))["sessionGuid"])
     [entry] = end["transfers"]
     assert entry["transferCallResult"] == "Failed"
-    assert entry["transferCalledNumber"].endswith("7205551212")
+    assert entry["transferCalledNumber"] == "+441632960123"
     assert entry["transferCallerId"].endswith(caller.removeprefix("+1"))
     assert entry["transferCallerIdName"] == "Ada"
     assert any(line.startswith("Transfer:") for line in log_texts(end))

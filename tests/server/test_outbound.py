@@ -11,6 +11,7 @@ import pytest
 
 from switchhook_demo.sound import tone
 from tests.peers.baresip import baresip
+from tests.peers.flite import spoken
 from tests.peers.outgoing_call import content
 from tests.peers.party import Party
 from tests.peers.sound import write_ulaw, write_wav
@@ -19,6 +20,7 @@ from tests.server.exchange import (
     CALLED,
     DESTINATION,
     DESTINATION_HZ,
+    LEAVES_MESSAGES,
     PASSWORD,
     RATED,
     RINGS_SHORTLY,
@@ -361,3 +363,37 @@ async def test_keys_and_hold_of_a_called_party(exchange: Exchange) -> None:
         await model_hears(session, CALLER_HZ)
         await call.hang_up()
         assert (await exchange.end_of(guid))["status"] == 0
+
+
+@pytest.mark.peer("flite")
+async def test_a_message_is_left_after_the_beep(exchange: Exchange) -> None:
+    """answer_detection: leave_message. A greeting, then the beep: nothing of ours is heard before its end, all of it after."""
+    greeting = spoken("You have reached Ann. I cannot come to the phone right now. Please leave a message after the tone.")
+    async with Model() as model, exchange.party(answers=True) as party:
+        exchange.answer_with(model)
+        guid = await exchange.place(LEAVES_MESSAGES)
+        call = await party.call()
+        await call.say(b"\xff" * 2400 + greeting + b"\xff" * 4000 + tone(1000, 400))
+        beeped = asyncio.get_running_loop().time()
+        began = await call.ear.voice(0, 20)
+        assert began >= beeped
+        assert await call.ended(30) == "them"
+        end = await exchange.end_of(guid)
+        assert sum(packet.voiced for packet in call.ear.packets) * 20 > 1000
+    assert (end["outboundCallResult"], end["status"]) == ("MachineDetected", 0)
+    assert any(line.startswith("Answer: voicemail") for line in log_texts(end))
+
+
+@pytest.mark.peer("flite")
+async def test_a_person_is_not_taken_for_a_machine(exchange: Exchange) -> None:
+    """A hello and a pause: the agent talks with the party, and the result says that it is a person."""
+    async with Model() as model, exchange.party(answers=True) as party:
+        exchange.answer_with(model)
+        guid = await exchange.place(LEAVES_MESSAGES)
+        call, session = await party.call(), await model.session()
+        await session.got("response.create")
+        await call.say(spoken("Hello?"), b"\xff" * 16_000)
+        await agent_is_heard(call, session)
+        await call.hang_up()
+        end = await exchange.end_of(guid)
+    assert (end["outboundCallResult"], end["status"]) == ("HumanDetected", 0)

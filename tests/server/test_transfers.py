@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +19,20 @@ from tests.server.exchange import (
     CALLED,
     DESTINATION,
     DESTINATION_HZ,
+    LONG_MS,
+    TRANSFER,
     UNRECORDED,
     WHOLE_CALL,
     Caller,
     Exchange,
     agent_is_heard,
+    conversation,
+    destination_tone,
     hears,
     hears_ringback,
     latest,
     model_hears,
+    talking,
     transfer_of,
 )
 from tests.server.house import NUMBER
@@ -38,7 +41,6 @@ from tests.server.listening import (
     CALLER_HZ,
     NEAR_HZ,
     caller_tone,
-    heard_tone,
     linear,
     loud_part,
     mono,
@@ -49,35 +51,6 @@ from tests.server.listening import (
 from tests.server.model import Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-TRANSFER = "vns_transfer_call"
-LONG_MS = 20_000
-
-
-def destination_tone(duration_ms: int) -> bytes:
-    """The destination's voice."""
-    return tone(DESTINATION_HZ, duration_ms)
-
-
-@asynccontextmanager
-async def conversation(exchange: Exchange, number: str = NUMBER, **instructions: Any) -> AsyncIterator[tuple[Caller, Model]]:
-    """A caller who talks with an agent that can transfer, and has greeted."""
-    async with Model() as model:
-        exchange.answer_with(model, [TRANSFER], **instructions)
-        async with exchange.caller(model, number) as caller:
-            caller.session.speaks(tone(AGENT_HZ, 100), "Hello!")
-            yield caller, model
-            for session in model.sessions:
-                # A response may end at the model while it is being cancelled here.
-                session.errors[:] = [error for error in session.errors if str(error) != "no such response is active"]
-
-
-async def talking(caller: PartyCall, destination: PartyCall) -> None:
-    """Both say their tone and hear the other's, and nothing else."""
-    caller.line.hush()
-    destination.line.hush()
-    caller.start_saying(caller_tone(LONG_MS))
-    destination.start_saying(destination_tone(LONG_MS))
-    await asyncio.gather(hears(caller, DESTINATION_HZ), hears(destination, CALLER_HZ))
 
 
 def connected(end: dict[str, Any], **other: Any) -> None:
@@ -405,8 +378,8 @@ async def test_the_number_for_the_case_that_the_agent_fails(exchange: Exchange) 
 
 async def test_recording_stops_when_the_number_says_so(exchange: Exchange) -> None:
     """record_transfers: false. Nothing of what the two said is in the file."""
-    recording = {"recordCall": True, "recordCallFormat": "wav"}
-    async with conversation(exchange, UNRECORDED, **recording) as (caller, _), exchange.party(DESTINATION, answers=True) as party:
+    talk = conversation(exchange, UNRECORDED, recordCall=True, recordCallFormat="wav")
+    async with talk as (caller, _), exchange.party(DESTINATION, answers=True) as party:
         await hears(caller.call, AGENT_HZ, 100)
         caller.transfers()
         call = await party.call()
@@ -456,6 +429,3 @@ async def test_a_party_that_we_called_is_put_through(exchange: Exchange) -> None
         await other.hang_up()
         assert await call.ended() == "them"
         connected(await exchange.end_of(guid), caller=CALLED, outboundCallResult="Connected")
-
-
-_ = heard_tone

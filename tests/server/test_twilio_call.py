@@ -154,6 +154,18 @@ async def test_an_unsigned_stream_is_refused(there: TwilioHouse) -> None:
                 assert refused.value.status == 403
 
 
+async def test_check_names_the_addresses_for_twilio(there: TwilioHouse) -> None:
+    _, told = await there.house.server.run("check")
+    assert f"Twilio: voice webhook {PUBLIC}/twilio/voice, status callback {PUBLIC}/twilio/status" in told
+
+
+async def test_streams_are_counted(there: TwilioHouse) -> None:
+    async with Model() as model:
+        there.house.answer_with(model)
+        async with there.talk(model):
+            assert (await there.house.metrics())["switchhook_twilio_streams"] == 1
+
+
 async def test_no_secret_is_written_down(there: TwilioHouse) -> None:
     """The canary of the account's auth token, after all the calls before."""
     assert AUTH_TOKEN not in there.house.server.log.read_text()

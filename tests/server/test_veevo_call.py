@@ -171,7 +171,7 @@ async def test_after_a_crash_the_customer_is_told_with_its_metadata_and_a_signat
 
         async def written() -> bool:
             with closing(sqlite3.connect(home.server.data_dir / "switchhook.db")) as database:
-                return database.execute("SELECT customer_call_id FROM calls").fetchone() != (None,)
+                return bool(database.execute("SELECT customer_call_id FROM calls").fetchone() != (None,))
 
         await eventually(written, "the call's progress in the database")
         await home.server.kill()

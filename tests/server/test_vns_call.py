@@ -142,20 +142,14 @@ def _check_recording(path: Path) -> None:
     assert first_of_agent + 700 * 8 < first_of_caller  # the caller spoke after the greeting
 
 
-async def test_an_encrypted_recording_opens_with_its_password_alone(house: House, tmp_path: Path) -> None:
-    """Opus by default; the file on disk is no audio, and `switchhook recording decrypt` makes it one."""
-    async with Model() as model:
-        house.answer_with(model, recordCall=True, recordCallPassword="Sesam öffne dich")
-        async with house.talk(model) as talk:
-            await talk.session.got("response.create")
-            talk.session.speaks(agent_tone(1000), "Hello!")
-            await talk.call.say(caller_tone(1000))
-            await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 10, "the greeting")
-            await talk.call.hang_up()
-    sealed = await house.recording(talk.guid, "opus.enc")
-    assert b"OggS" not in sealed.read_bytes()
-    right, wrong, opened = tmp_path / "right", tmp_path / "wrong", tmp_path / "opened.opus"
-    right.write_text("Sesam öffne dich\n")
+PASSWORD = "Sesam öffne dich"
+FIRST_BYTES = {"opus": (b"OggS",), "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xe3")}
+
+
+async def _decrypted(house: House, sealed: Path, folder: Path) -> Path:
+    """What `switchhook recording decrypt` makes of a file: nothing with another password."""
+    right, wrong, opened = folder / "right", folder / "wrong", folder / sealed.stem
+    right.write_text(f"{PASSWORD}\n")
     wrong.write_text("Sesam\n")
     decrypt = ("recording", "decrypt", str(sealed), "-o", str(opened), "--password-file")
     code, told = await house.server.run(*decrypt, str(wrong))
@@ -164,9 +158,33 @@ async def test_an_encrypted_recording_opens_with_its_password_alone(house: House
     assert not opened.exists()
     code, told = await house.server.run(*decrypt, str(right))
     assert code == 0, told
+    return opened
+
+
+@pytest.mark.parametrize(("suffix", "asked"), [("opus", {}), ("mp3", {"recordCallFormat": "mp3"})])
+@pytest.mark.parametrize("password", [None, PASSWORD], ids=["open", "sealed"])
+async def test_a_recording_in_the_format_that_was_asked_for(
+    house: House, tmp_path: Path, suffix: str, asked: dict[str, str], password: str | None
+) -> None:
+    """Opus by default. With a password the file is no audio, and `switchhook recording decrypt` makes it one. Caller left."""
+    async with Model() as model:
+        house.answer_with(model, recordCall=True, **asked, **({"recordCallPassword": password} if password else {}))
+        async with house.talk(model) as talk:
+            await talk.session.got("response.create")
+            talk.session.speaks(agent_tone(1000), "Hello!")
+            await talk.call.say(caller_tone(1000))
+            await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 10, "the greeting")
+            await talk.call.hang_up()
+    kept = await house.recording(talk.guid, f"{suffix}.enc" if password else suffix)
+    assert kept.read_bytes().startswith(FIRST_BYTES[suffix]) != bool(password)
+    opened = await _decrypted(house, kept, tmp_path) if password else kept
+    assert opened.read_bytes().startswith(FIRST_BYTES[suffix])
     caller, agent, rate_hz = recorded(opened)
-    assert abs(peak_hz(loud_part(caller, rate_hz), rate_hz) - CALLER_HZ) < NEAR_HZ
-    assert abs(peak_hz(loud_part(agent, rate_hz), rate_hz) - AGENT_HZ) < NEAR_HZ
+    for channel, own_hz, other_hz in ((caller, CALLER_HZ, AGENT_HZ), (agent, AGENT_HZ, CALLER_HZ)):
+        loud = loud_part(channel, rate_hz)
+        assert abs(len(loud) / rate_hz - 1.0) < 0.1
+        assert abs(peak_hz(loud, rate_hz) - own_hz) < NEAR_HZ
+        assert share_at(loud, other_hz, rate_hz) < 0.01
 
 
 async def test_nothing_is_logged_or_recorded_unless_asked(house: House) -> None:

@@ -53,6 +53,12 @@ class PostgresDatabases:
         await self._administer(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name} TEMPLATE migrated")
         return self._url(name)
 
+    async def empty(self) -> str:
+        """URL of a database without a table."""
+        name = f"empty_{next(self._numbers)}"
+        await self._administer(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
+        return self._url(name)
+
     def _url(self, name: str) -> str:
         return self._server.set(database=name).render_as_string(hide_password=False)
 

@@ -64,7 +64,7 @@ def talking(ring_s: float | None = None) -> Run:
 
 def test_an_offered_call_is_answered_by_webhook_and_is_up_with_its_stream() -> None:
     run = Run()
-    assert not run.call.wants_stream
+    run.at(1.0, "stream_started")  # of nobody: it was not asked for
     run.at(2.0, "answer")
     assert run.call.wants_stream
     run.at(2.5, "stream_started")

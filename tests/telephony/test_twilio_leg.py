@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -139,7 +140,7 @@ def test_a_time_that_cannot_be_is_replaced_by_the_clocks() -> None:
         line.leg.hear(b"\x07" * 160, b"{}")
         places = tape.places["in"]
         assert places[0] == (0, 160)
-        assert all(later >= place + size for (place, size), (later, _) in zip(places, places[1:], strict=False))
+        assert all(later >= place + size for (place, size), (later, _) in pairwise(places))
         assert places[-1][0] <= 12 * 160
         assert places[1:4] == [(160, 160), (320, 160), (480, 160)], "a millisecond this way or that leaves no hole"
 
@@ -211,6 +212,11 @@ def test_legs_are_found_by_their_id_as_long_as_something_is_owed() -> None:
 Act = Callable[[Line], object]
 
 
+def _lose(line: Line, stopped: bool) -> None:
+    for stream in line.streams[-1:]:
+        line.leg.lose_stream(stream, stopped)
+
+
 def _open(line: Line) -> None:
     stream = Stream(line.leg, 0.03)
     if not line.leg.open_stream(stream, encrypted=True):
@@ -225,8 +231,8 @@ ACTS: dict[str, Act] = {
     "hang up": lambda line: line.leg.hang_up(),
     "close": lambda line: line.leg.close(),
     "open": _open,
-    "lose": lambda line: line.streams and line.leg.lose_stream(line.streams[-1], stopped=False),
-    "stop": lambda line: line.streams and line.leg.lose_stream(line.streams[-1], stopped=True),
+    "lose": lambda line: _lose(line, False),
+    "stop": lambda line: _lose(line, True),
     "say": lambda line: line.leg.playout.enqueue("a", b"\x01" * 3_000, line.loop.time()),
     "finish": lambda line: line.leg.playout.finish("a", line.loop.time()),
     "interrupt": lambda line: line.leg.playout.interrupt(line.loop.time()),

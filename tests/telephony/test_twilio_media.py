@@ -28,7 +28,7 @@ WAIT_S = 20.0
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(WAIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - real sockets tell nobody
             await asyncio.sleep(0.005)
 
 
@@ -151,6 +151,25 @@ async def test_a_talk_both_ways(house: House) -> None:
     await until(lambda: carrier.over)
     assert house.told[-1] == LegEnded("hung-up")
     assert house.door.streams == 0
+
+
+async def test_a_listener_that_fails_costs_a_frame_and_not_the_call(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    leg = house.leg()
+    heard: list[bytes] = []
+
+    def listen(payload: bytes, now: float) -> None:
+        heard.append(payload)
+        if len(heard) == 1:
+            raise RuntimeError("broken")
+
+    leg.listen(listen)
+    carrier = await house.carrier()
+    carrier.start(leg.stream_id)
+    carrier.say(b"\x01" * 160)
+    carrier.say(b"\x02" * 160)
+    await until(lambda: len(heard) == 2)
+    assert "could not be dealt with" in caplog.text
+    assert house.told == [LegAnswered()]
 
 
 @pytest.mark.parametrize("way", ["stop", "close", "reset"])

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from switchhook.domain.ports import LegEvent
 from switchhook.telephony.pacer import Pacer
@@ -40,7 +41,7 @@ class Stream:
     def __init__(self, leg: TwilioLeg, delay_s: float = 0.0, echoes: bool = True) -> None:
         self.stream_sid = "MZ1"
         self.closed = False
-        self.frames: list[tuple[float, dict[str, object]]] = []
+        self.frames: list[tuple[float, dict[str, Any]]] = []
         self.clears = 0
         self._leg = leg
         self._delay_s = delay_s
@@ -78,11 +79,11 @@ class Stream:
         frame = {"event": "media", "sequenceNumber": "2", "media": media, "streamSid": self.stream_sid}
         self._leg.hear(payload, json.dumps(frame, separators=(",", ":")).encode())
 
-    def _arrive(self, frame: dict[str, dict[str, str]]) -> None:
+    def _arrive(self, frame: dict[str, Any]) -> None:
         now = self._loop.time()
-        self.frames.append((now, dict(frame)))
+        self.frames.append((now, frame))
         assert frame["streamSid"] == self.stream_sid
-        kind = str(frame["event"])
+        kind = frame["event"]
         if kind == "media":
             sound = base64.b64decode(frame["media"]["payload"])
             start = max(now, self._ends)

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias, assert_never
 
@@ -96,6 +96,8 @@ class OpenAgent:
     spec: AgentSpec
     waiting: bool = False
     """It gets ready and says nothing until `AgentMayBegin`: nobody has answered yet."""
+    greeting_url: str | None = field(default=None, repr=False)
+    """Played to the party first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +286,10 @@ class CallMachine:
             case _:
                 assert_never(event)
 
-    def agent_over(self, now: float) -> None:
-        """The agent said goodbye."""
+    def agent_over(self, now: float, reason: str = "agent-ended") -> None:
+        """The agent said goodbye, or nobody has said anything for long; `reason` is the verdict's."""
         if isinstance(self._flow.current, Converse) and self.stage is Stage.TALKING and not self._transferring:
-            self._decide(Verdict(Ending.COMPLETED, "agent-ended"))
+            self._decide(Verdict(Ending.COMPLETED, reason))
             self._close_agent()
             self._perform(self._flow.done(), now)
 
@@ -419,9 +421,9 @@ class CallMachine:
                 # called must be there to hear anything else.
                 if not self._awaits_party or isinstance(self._flow.following, Converse):
                     self._perform(self._flow.done(), now)
-            case Converse(agent=spec):
+            case Converse(agent=spec, greeting_url=url):
                 self._agent_open = True
-                self._effects.append(OpenAgent(spec, waiting=self._awaits_party))
+                self._effects.append(OpenAgent(spec, self._awaits_party, url))
             case Say() | PlaySound() | PressKeys() | Pause():
                 self._tell_party(action, now)
             case RouteTo():

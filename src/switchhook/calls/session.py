@@ -34,6 +34,7 @@ from switchhook.calls.answering import (
     SilenceAgent,
     TellAgent,
 )
+from switchhook.calls.greeting import greet
 from switchhook.calls.machine import (
     AgentMayBegin,
     AnswerLeg,
@@ -67,7 +68,6 @@ from switchhook.domain.model import CallAttempt, CallId, Speaker, ToolCall, Tran
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import (
     Action,
-    AgentSpec,
     AskNext,
     BuiltinTool,
     CallPlan,
@@ -131,6 +131,8 @@ class CallSession:
         self._watch: AnswerWatch | None = None
         self._watch_driver: Driver | None = None
         self._answered_by: Answerer | None = None
+        self._greeting_url: str | None = None
+        self._ended_at: datetime | None = None
         self._announcer = Announcer(self, parts, lambda: self._feed(self._machine.spoken))
         self._dropping_transfer = False
         self._stop_with: Verdict | None = None
@@ -157,6 +159,7 @@ class CallSession:
                 if self._stop_with is not None:
                     self.stop(self._stop_with)
                 await self._over.wait()
+                self._ended_at = self._parts.clock.utc()
                 await self._end_tasks()
         except* Exception:  # a call's fault ends that call alone; its record says so
             log.exception("call failed")
@@ -181,6 +184,12 @@ class CallSession:
             self._driver.feed(change)
 
     def _on_leg(self, event: LegEvent) -> None:
+        try:
+            self._take_leg_event(event)
+        except Exception as fault:  # noqa: BLE001 - `fault` logs it
+            self.fault(fault)
+
+    def _take_leg_event(self, event: LegEvent) -> None:
         if self._ordered is not None:
             self._ordered.leg_event(event)
         if isinstance(event, LegEnded):
@@ -221,8 +230,8 @@ class CallSession:
         match effect:
             case Route():
                 self.spawn(self._route())
-            case OpenAgent(spec=spec, waiting=waiting):
-                self._open_agent(spec, waiting)
+            case OpenAgent():
+                self._open_agent(effect)
             case AgentMayBegin():
                 self._party_arrived()
             case StopAgent():
@@ -359,10 +368,17 @@ class CallSession:
 
     # -- the agent -------------------------------------------------------------------------------
 
-    def _open_agent(self, spec: AgentSpec, waiting: bool) -> None:
+    def _open_agent(self, effect: OpenAgent) -> None:
         parts = self._parts
-        self._seat = AgentSeat(spec, self.leg, parts.agents, parts.clock, self._perform_for_agent, self.fault)
-        self._seat.start(waiting)
+        self._seat = AgentSeat(effect.spec, self.leg, parts.agents, parts.clock, self._perform_for_agent, self.fault)
+        self._seat.start(effect.waiting)
+        self._greeting_url = effect.greeting_url
+        if not effect.waiting:
+            self._greet(self._seat)
+
+    def _greet(self, seat: AgentSeat) -> None:
+        if self._greeting_url is not None:
+            self.spawn(greet(self._greeting_url, self.leg, seat, self._parts, self.write_log))
 
     def _party_arrived(self) -> None:
         plan, seat = self._machine.plan, self._seat
@@ -374,6 +390,7 @@ class CallSession:
             self._watch_driver = Driver(self._watch, self._perform_for_watch, self.fault)
             seat.overhear = self._overhear
         seat.party_arrived()
+        self._greet(seat)
 
     def _overhear(self, payload: bytes, now: float) -> None:
         watch, driver = self._watch, self._watch_driver
@@ -413,8 +430,8 @@ class CallSession:
                 self._uttered(utterance)
             case Logged(text=text):
                 self.write_log(text)
-            case ConversationOver():
-                self._feed(self._machine.agent_over)
+            case ConversationOver(reason=reason):
+                self._feed(lambda now: self._machine.agent_over(now, reason))
             case ConversationFailed(kind=kind, detail=detail):
                 self._agent_failed(kind, detail)
             case _:
@@ -626,7 +643,7 @@ class CallSession:
     def _report(self) -> CallReport:
         machine, clock = self._machine, self._parts.clock
         plan, refusal = machine.plan, machine.refusal
-        ended_at = clock.utc()
+        ended_at = self._ended_at or clock.utc()
         fault = Verdict(Ending.INTERNAL_ERROR, "internal-error", "The server failed")
         return CallReport(
             attempt=self.attempt,

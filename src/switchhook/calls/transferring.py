@@ -146,6 +146,12 @@ class CallTransfer:
         self._release()
 
     def _on_callee(self, event: LegEvent) -> None:
+        try:
+            self._take_callee_event(event)
+        except Exception as fault:  # noqa: BLE001 - the call logs it
+            self._host.fault(fault)
+
+    def _take_callee_event(self, event: LegEvent) -> None:
         if isinstance(event, TransferAsked) and self._callee is not None:
             self._asked_to_move(event, self._callee)
             return

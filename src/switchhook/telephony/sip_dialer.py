@@ -26,7 +26,6 @@ from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
 from switchhook.telephony.wire.sip.session_events import SessionId
 from switchhook.telephony.wire.sip.uri import SipUri
-from switchhook.telephony.wire.sip.user_agent import UserAgent
 
 logger = logging.getLogger(__name__)
 
@@ -194,10 +193,8 @@ class _PlacerWithinLimits:
     def __init__(self, server: CallPlacer, objection: Callable[[Flow], str | None]) -> None:
         self._server = server
         self._objection = objection
-
-    def feed(self, change: Callable[[UserAgent, float], None]) -> None:
-        """As the server."""
-        self._server.feed(change)
+        # The server's own, so that legs on either side of a call know that one user agent has both.
+        self.feed = server.feed
 
     def local_media(self, flow: Flow, rtp_port: int, srtp: SrtpMode) -> LocalMedia:
         """As the server."""

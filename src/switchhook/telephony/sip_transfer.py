@@ -59,7 +59,7 @@ class LegTransfer:
         other = None
         if replaces is not None:
             other = getattr(replaces, "transfer", None)
-            if not isinstance(other, LegTransfer) or other._door is not self._door:
+            if not isinstance(other, LegTransfer) or other._door.feed != self._door.feed:
                 # The line is no SIP line of this server: its peer could not find the call.
                 return ReferProgress(_NOT_OURS, final=True, accepted=False)
         session = other._session if other else None

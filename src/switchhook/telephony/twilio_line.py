@@ -109,6 +109,7 @@ class TwilioLine:
             async with asyncio.timeout(DECIDE_S):
                 await call.decided.wait()
         except TimeoutError:
+            call.decide()
             call.leg.on_failed("line-failed", f"the call was not decided on within {DECIDE_S:g} s")
         if call.forged or (prove is not None and call.credentials and not prove(call.credentials.auth_token)):
             return None
@@ -142,9 +143,11 @@ class TwilioLine:
         return twiml.hang_up()
 
     def auth_token_of(self, leg: str, call_sid: str) -> str | None:
-        """What a known call's requests are signed with."""
+        """What a known call's requests are signed with; empty as long as that is not known, None: the call is not."""
         call = self._by_stream.get(leg) or self._by_sid.get(call_sid)
-        return call.credentials.auth_token if call is not None and call.credentials is not None else None
+        if call is None:
+            return None
+        return call.credentials.auth_token if call.credentials is not None else ""
 
     # -- the call core --------------------------------------------------------------------------
 

@@ -139,19 +139,11 @@ class StreamSocket(WSListener):
             transport.disconnect()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One frame. Sound in one whole frame, which is how it comes, goes straight to the leg."""
-        kind = frame.msg_type
-        if kind is WSMsgType.TEXT and frame.fin:
-            data = frame.get_payload_as_bytes()
-            leg = self._leg
-            if leg is not None and (payload := read_sound(data)) is not None and not self._over:
-                leg.hear(payload, data)
-            else:
-                self._receive(data)
-        elif kind is WSMsgType.CLOSE:
-            self._close(WSCloseCode.OK)
-        elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
-            self._gather(frame)
+        """One frame. What fails on it costs that frame, and not the call."""
+        try:
+            self._on_frame(frame)
+        except Exception:  # noqa: BLE001 — picows would close the socket
+            _log.exception("a frame of a media stream could not be dealt with")
 
     def pause_writing(self) -> None:
         """The carrier does not read as fast as we send."""
@@ -168,6 +160,21 @@ class StreamSocket(WSListener):
         self._end(stopped=False)
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: WSFrame) -> None:
+        """Sound in one whole frame, which is how it comes, goes straight to the leg."""
+        kind = frame.msg_type
+        if kind is WSMsgType.TEXT and frame.fin:
+            data = frame.get_payload_as_bytes()
+            leg = self._leg
+            if leg is not None and (payload := read_sound(data)) is not None and not self._over:
+                leg.hear(payload, data)
+            else:
+                self._receive(data)
+        elif kind is WSMsgType.CLOSE:
+            self._close(WSCloseCode.OK)
+        elif kind in (WSMsgType.TEXT, WSMsgType.CONTINUATION):
+            self._gather(frame)
 
     def _gather(self, frame: WSFrame) -> None:
         self._parts.append(frame.get_payload_as_bytes())

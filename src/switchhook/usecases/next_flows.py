@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -14,6 +14,8 @@ from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction, TransferRecord
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import Action, AskNext, HangUp, PlaySound, RouteTo, Say
+from switchhook.telephony.wire.sip.errors import GrammarError
+from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.usecases.repositories import NumberFinder
 from switchhook.usecases.steered import (
     Board,
@@ -81,7 +83,7 @@ class NextFlowDesk:
             return (HangUp(),)
         fields = [*form_of(view_of(session), pair.account_sid), *_dial_fields(session.attempt, dialled)]
         try:
-            return await self.checked(await self._asked(question, fields, pair), session.account, session.attempt)
+            return await self.checked(await self._asked(question, fields, pair), session.account, parties(session))
         except FlowUnreadable as error:
             logger.warning("a call's next step cannot be used: %s (%s)", error, error.code, extra={"call_id": call_id})
         except SwitchhookError as error:
@@ -92,12 +94,15 @@ class NextFlowDesk:
         """A flow that was given as text. Raises FlowUnreadable."""
         return self._read(text, base_url)
 
-    async def checked(self, flow: Sequence[Action], account: str, attempt: CallAttempt) -> tuple[Action, ...]:
-        """The same, with every destination and shown number judged. Raises FlowUnreadable, StoreUnavailable."""
-        checked = [await self._route(step, account, attempt) if isinstance(step, RouteTo) else step for step in flow]
+    async def checked(self, flow: Sequence[Action], account: str, parties: Sequence[str]) -> tuple[Action, ...]:
+        """The same, with every destination and shown number judged; `parties` are the numbers of the call.
+
+        Raises FlowUnreadable, StoreUnavailable.
+        """
+        checked = [await self._route(step, account, parties) if isinstance(step, RouteTo) else step for step in flow]
         return tuple(checked)
 
-    async def _route(self, route: RouteTo, account: str, attempt: CallAttempt) -> RouteTo:
+    async def _route(self, route: RouteTo, account: str, parties: Sequence[str]) -> RouteTo:
         number = route.number
         if number.lower().startswith(("sip:", "sips:")):
             found = self._sip_user(account, number)
@@ -107,7 +112,7 @@ class NextFlowDesk:
         if route.caller is None:
             return replace(route, number=number)
         caller = e164(route.caller)
-        known = caller in (e164(attempt.caller), e164(attempt.called))
+        known = caller in [e164(party) for party in parties]
         if caller is None or not (known or await self._owns(account, caller)):
             raise FlowUnreadable(_BAD_CALLER, "Dial: callerId must be a number of the account, or the caller's own")
         return replace(route, number=number, caller=caller)
@@ -132,6 +137,21 @@ class NextFlowDesk:
         if kind not in (*_TEXT, "text/plain"):
             raise FlowUnreadable(_NOT_TWIML, f"the answer's Content-Type is {kind[:60]}; send text/xml")
         return self._read(outcome.body, question.url)
+
+
+def trunk_user(addresses: Iterable[str], uri: str) -> str | None:
+    """The user of a SIP URI whose host is that of one of these trunk addresses; None for any other: nobody else is dialled."""
+    try:
+        wanted = SipUri.parse(uri)
+        hosts = {SipUri.parse(address).host.lower() for address in addresses}
+    except GrammarError:
+        return None
+    return wanted.user if wanted.user and wanted.host.lower() in hosts else None
+
+
+def parties(session: LiveSession) -> tuple[str, str]:
+    """The numbers of a call: either may be shown to whom it is put through to."""
+    return session.attempt.caller, session.attempt.called
 
 
 def signed_request(url: str, method: str, fields: Fields, pair: Pair, sign: Sign, timeout_s: float = TIMEOUT_S) -> HttpRequest:

@@ -1,7 +1,7 @@
 """Signs requests on their way out.
 
-The secret is looked up when a request leaves and lives in no plan, row or log; an event that waits in the outbox is signed anew with
-each try, over the same stored bytes, also after a restart or a change of the secret.
+The secret is looked up when a request leaves and lives in no plan, row or log; an event that waits in the outbox is signed anew
+with each try, over the same stored bytes, also after a restart or a change of the secret.
 """
 
 from __future__ import annotations

@@ -127,6 +127,8 @@ def check_sound(path: Path, seconds: float) -> None:
     assert abs(len(sound) / rate - seconds) < 0.15
     assert abs(frequency(sound[:, 0], rate) - 440) < 3
     assert abs(frequency(sound[:, 1], rate) - 700) < 3
+    frames = sound[: len(sound) // (rate // 50) * (rate // 50)].reshape(-1, rate // 50, 2)
+    assert np.sqrt((frames**2).mean(axis=1))[3:-8].min() > 0.1, "there is a hole in the sound"
 
 
 @pytest.mark.parametrize("kind", ["opus", "mp3", "wav"])

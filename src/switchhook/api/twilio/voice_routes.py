@@ -55,7 +55,8 @@ class TwilioCalls(Protocol):
         """A `<Dial>` of ours is over: what follows."""
 
     def auth_token_of(self, leg: str, call_sid: str) -> str | None:
-        """What a live call's requests are signed with, by our id of its leg or by Twilio's name of it."""
+        """What a call's requests are signed with, by our id of its leg or by Twilio's name of it; empty when nothing can prove
+        them yet. None: there is no such call."""
 
 
 class Owners(Protocol):
@@ -107,7 +108,7 @@ class VoiceDoors:
         ours = "From" if received.get("Direction").startswith("outbound") else "To"
         owner = await self._owners.of_number(received.get(ours))
         prove = self._late_proof(received, owner)
-        if prove is None and not self._signed(received, owner.auth_token if owner else None):
+        if prove is None and not self._signed(received, (owner.auth_token or "") if owner else None):
             raise _forbidden(received)
         if not received.get("CallSid"):
             raise web.HTTPBadRequest(reason="CallSid: is missing")
@@ -148,8 +149,10 @@ class VoiceDoors:
             raise _forbidden(received)
 
     def _signed(self, received: Received, token: str | None) -> bool:
-        """By the token of whom it is about; of what we do not know, by that of the account which it names."""
-        token = token or self._owners.token_of_sid(received.get("AccountSid"))
+        """By the token of whom it is about and nobody else's; only what we do not know (None) by that of the account which it
+        names."""
+        if token is None:
+            token = self._owners.token_of_sid(received.get("AccountSid"))
         return token is not None and is_signed_by(received.signed, token)
 
 
@@ -171,7 +174,8 @@ class _Bucket:
 
 def _forbidden(received: Received) -> web.HTTPForbidden:
     why = "is missing" if not received.signed.signature else "does not fit"
-    log.warning("a request that should be Twilio's is refused: its signature %s; is SWITCHHOOK_PUBLIC_URL right?", why)
+    cure = "SWITCHHOOK_PUBLIC_URL and the account's twilio credentials must be those that Twilio has"
+    log.warning("a request that should be Twilio's is refused: its signature %s; %s", why, cure)
     return web.HTTPForbidden(reason=f"X-Twilio-Signature {why}")
 
 

@@ -20,11 +20,15 @@ from switchhook.media.recording.spool import SAMPLES, MadeFile, SpoolHeader
 
 RATE_HZ = 8_000
 FRAME_SAMPLES = 160
-_FORMATS: dict[str, dict[str, Any]] = {
+FORMATS: dict[str, dict[str, Any]] = {
     "opus": {"format": "OGG", "subtype": "OPUS"},
     "mp3": {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "CONSTANT", "compression_level": 0.5},
     "wav": {"format": "WAV", "subtype": "PCM_16"},
 }
+"""How soundfile writes each."""
+SAMPLE_TYPES = {"opus": "int16", "mp3": "float32", "wav": "int16"}
+"""What it is given: of 16-bit samples libsndfile 1.2.2 makes MP3 files that are silent half of the time."""
+_FULL_SCALE = 32_768
 
 
 def make_file(folder: Path, target: Path, data_key: bytes, file_key: bytes, salt: bytes) -> MadeFile:
@@ -71,10 +75,10 @@ def _decoded(
 
 
 def _encode(file: IO[bytes], kind: str, seconds: Iterator[np.ndarray[Any, np.dtype[np.int16]]]) -> None:
-    with soundfile.SoundFile(file, "w", samplerate=RATE_HZ, channels=2, **_FORMATS[kind]) as sound:
+    with soundfile.SoundFile(file, "w", samplerate=RATE_HZ, channels=2, **FORMATS[kind]) as sound:
         empty = True
         for block in seconds:
-            sound.write(block)
+            sound.write(block if SAMPLE_TYPES[kind] == "int16" else block.astype(np.float32) / _FULL_SCALE)
             empty = False
         if empty:
             # A call without any sound: some encoders write no file at all for nothing.

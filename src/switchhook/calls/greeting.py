@@ -1,0 +1,28 @@
+"""The customer's own greeting, played while the model connects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from switchhook.calls.parts import CallParts
+from switchhook.calls.seat import AgentSeat
+from switchhook.domain.ports import Leg
+
+log = logging.getLogger(__name__)
+
+
+async def greet(url: str, leg: Leg, seat: AgentSeat, parts: CallParts, write_log: Callable[[str], None]) -> None:
+    """Fetch and play it; when that cannot be, the agent speaks first. The party may interrupt it, the agent does not."""
+    try:
+        sound = b"" if parts.greetings is None else await parts.greetings.fetch(url, leg.encoding)
+    except Exception as error:  # whatever was wrong with it, the caller is greeted by the agent
+        log.warning("greeting not played", exc_info=error)
+        write_log(f"Greeting: {error}")
+        sound = b""
+    if not sound:
+        seat.tell(lambda agent, now: agent.speak_first(now))
+        return
+    now = parts.clock.now()
+    leg.playout.enqueue("greeting", sound, now)
+    leg.playout.finish("greeting", now)
