@@ -457,6 +457,7 @@ class Server:
         for rule, count in self.dialling.refused.items():
             text = "Calls refused by the dialling policy"
             yield Sample("switchhook_dialling_refused", text, count, "counter", labels={"rule": rule})
+        yield Sample("switchhook_tasks", "Tasks of the event loop", len(asyncio.all_tasks()))
         yield Sample("switchhook_rtp_ports_leased", "RTP port pairs in use", self.ports.leased)
         yield Sample("switchhook_realtime_sessions", "Sessions at our Realtime endpoint", self.realtime.sessions)
         yield Sample("switchhook_twilio_streams", "Media streams of Twilio that are open", self.streams.streams)

@@ -70,6 +70,11 @@ class PartyCall(Call):
         self._respond(status, b"", headers)
         self._end("us")
 
+    def vanish(self) -> None:
+        """Be gone without a word; `close` then sends nothing."""
+        self.answered_at = None
+        self._end("us")
+
     def repeated(self) -> Message | None:
         """What a repeated INVITE gets."""
         return self._last

@@ -98,7 +98,7 @@ class TwilioService(Watched):
         await self._http.close()
         await self._runner.cleanup()
         if error is None:
-            assert self.complaints == []
+            assert self.complaints == [], self.complaints
 
     # -- calls to us ------------------------------------------------------------------------------
 

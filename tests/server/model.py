@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -92,7 +93,9 @@ class LiveSession(ModelSession, Watched):
             event = await self._queue.get()
             if event["type"] == "session.updated":
                 await self._update_gate.wait()
-            if not socket.closed:
+            if socket.closed:
+                continue
+            with contextlib.suppress(ConnectionResetError):  # it broke; the reader sees the end
                 await socket.send_str(json.dumps(event))
 
 

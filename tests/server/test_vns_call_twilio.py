@@ -14,16 +14,17 @@ from switchhook_demo.rtp_line import Heard
 from switchhook_demo.sound import loudness
 from tests.peers.twilio_party import FRAME, Party
 from tests.peers.twilio_service import TwilioService
-from tests.server.house import NUMBER, House, Talk
+from tests.server.house import NUMBER, House, Talk, ear_has
+from tests.server.listening import FRAME_MS, frames_heard, of_turn, speech
 from tests.server.model import Model
 from tests.server.test_failures import (  # noqa: F401 - collected here for the other leg
     test_a_failed_tool_does_not_end_the_talk,
     test_a_model_that_dies_is_tried_once_more,
 )
 from tests.server.test_turns import (  # noqa: F401
+    _interrupted_turn,
     test_a_tool_outlives_an_interruption_and_the_call,
     test_interruptions_can_be_switched_off,
-    test_nothing_of_an_interrupted_reply_plays_on,
     test_the_farewell_is_heard_in_full,
 )
 from tests.server.test_vns_call import (  # noqa: F401
@@ -112,3 +113,26 @@ async def house(twilio_house: HouseOverTwilio) -> HouseOverTwilio:
     backend.start_status, backend.start_reply = 200, {}
     backend.tool_reply = lambda got: {"ok": True}
     return twilio_house
+
+
+async def test_an_interrupted_reply_is_cut_to_the_frame(house: House) -> None:
+    """At several offsets: what was heard is a clean beginning, and truncate says its length to the frame, by Twilio's marks."""
+    offsets_ms = (0, 20, 130, 470, 1010)
+    async with Model() as model:
+        house.answer_with(model)
+        async with house.talk(model) as talk:
+            call, session = talk.call, talk.session
+            await session.got("response.create")
+            items = [await _interrupted_turn(session, call, turn, ms) for turn, ms in enumerate(offsets_ms, start=1)]
+            last = len(offsets_ms) + 1
+            session.speaks(speech(200, last), "At your service.")
+            await ear_has(call, 10, last)
+            await call.hang_up()
+    heard = frames_heard(call.ear.packets)
+    assert heard == sorted(heard)
+    truncations = session.sent("conversation.item.truncate")
+    assert [event["item_id"] for event in truncations] == items
+    for turn, event in enumerate(truncations, start=1):
+        frames = of_turn(call.ear.packets, turn)
+        assert frames == list(range(len(frames)))
+        assert abs(event["audio_end_ms"] - len(frames) * FRAME_MS) <= FRAME_MS, (turn, event, len(frames))

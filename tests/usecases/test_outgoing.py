@@ -41,7 +41,9 @@ class House:
         self.lines = True
         self.database = True
         self.released: list[DialPermit] = []
-        self.outgoing = Outgoing(self, self, self.board, lambda account: self.lines, SteppedClock(), lambda: CallId("call-1"))
+        self.outgoing = Outgoing(
+            self, self, self.board, lambda account: "sip" if self.lines else None, SteppedClock(), lambda: CallId("call-1")
+        )
 
     async def find_number(self, number: str) -> Number | None:
         if not self.database:

@@ -143,11 +143,13 @@ class TwilioLine:
         return twiml.hang_up()
 
     def auth_token_of(self, leg: str, call_sid: str) -> str | None:
-        """What a known call's requests are signed with; empty as long as that is not known, None: the call is not."""
+        """What a call's requests are signed with; empty for one that nothing proves. None: that of its Twilio account."""
         call = self._by_stream.get(leg) or self._by_sid.get(call_sid)
         if call is None:
             return None
-        return call.credentials.auth_token if call.credentials is not None else ""
+        if call.credentials is not None:
+            return call.credentials.auth_token
+        return "" if call.forged or call.prove is not None else None
 
     # -- the call core --------------------------------------------------------------------------
 

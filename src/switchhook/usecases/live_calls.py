@@ -16,14 +16,13 @@ from datetime import datetime
 from typing import Protocol
 
 from switchhook.domain.call_sid import call_sid, sid_of
-from switchhook.domain.model import CallId
+from switchhook.domain.model import CallId, Direction
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.phone import e164, national
 from switchhook.domain.plan import Action, AskNext
 from switchhook.domain.ports import Clock
 from switchhook.domain.records import CallRecord, CallSearch, TwilioCredentials
 from switchhook.usecases.next_flows import NextFlowDesk, parties
-from switchhook.usecases.repositories import CallStore
 from switchhook.usecases.steered import (
     LIVE,
     NO_SUCH_CALL,
@@ -51,6 +50,13 @@ AccountPairs = Callable[[], Mapping[str, TwilioCredentials]]
 """Account → its configured pair."""
 
 
+class CallReading(Protocol):
+    """Reads records of calls."""
+
+    async def get(self, call_id: CallId) -> CallRecord | None:
+        """The record of a call. Raises StoreUnavailable."""
+
+
 class CallSearching(Protocol):
     """Finds records of calls."""
 
@@ -75,7 +81,7 @@ class LiveCalls:
     """What may be asked of calls. Every method that waits may raise StoreUnavailable and SteeringRefused."""
 
     def __init__(
-        self, board: Board, calls: CallStore, searches: CallSearching, flows: NextFlowDesk, pairs: AccountPairs, clock: Clock
+        self, board: Board, calls: CallReading, searches: CallSearching, flows: NextFlowDesk, pairs: AccountPairs, clock: Clock
     ) -> None:
         self._board = board
         self._calls = calls
@@ -183,7 +189,8 @@ class LiveCalls:
             await self.call(who, sid)
             raise not_in_progress("Cannot hang up")
         if session.connected_at is None:
-            session.stop(Verdict(Ending.ABANDONED, "cancelled", "The customer's backend gave the call up"))
+            ending = Ending.ABANDONED if session.attempt.direction is Direction.INBOUND else Ending.COMPLETED
+            session.stop(Verdict(ending, "cancelled", "The customer's backend gave the call up"))
             status = CallStatus.CANCELED
         elif only_unanswered:
             return view_of(session)

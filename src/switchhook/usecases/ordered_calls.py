@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, Protocol
 
 from switchhook.calls.steering import Moment, OrderedCall
 from switchhook.domain.contract import Http, HttpFailure
@@ -19,7 +19,7 @@ from switchhook.domain.records import CallRecord
 from switchhook.domain.report import CallReport
 from switchhook.usecases.next_flows import NextFlowDesk, Sign, form_of, signed_request
 from switchhook.usecases.outgoing import CallOrder, NotPlaced, Outgoing, Unplaced
-from switchhook.usecases.repositories import CallStore, NumberFinder
+from switchhook.usecases.repositories import NumberFinder
 from switchhook.usecases.steered import (
     Board,
     CallStatus,
@@ -68,6 +68,13 @@ class OutboundOrder:
     told: StatusCallback | None = None
 
 
+class CallBeginning(Protocol):
+    """Writes live calls down."""
+
+    async def begin(self, record: CallRecord) -> None:
+        """It is committed on return. Raises StoreUnavailable."""
+
+
 class OrderedCalls:
     """Places calls."""
 
@@ -75,7 +82,7 @@ class OrderedCalls:
         self,
         outgoing: Outgoing,
         board: Board,
-        stores: tuple[NumberFinder, CallStore],
+        stores: tuple[NumberFinder, CallBeginning],
         flows: NextFlowDesk,
         telling: Telling,
     ) -> None:

@@ -56,7 +56,7 @@ class TwilioCalls(Protocol):
 
     def auth_token_of(self, leg: str, call_sid: str) -> str | None:
         """What a call's requests are signed with, by our id of its leg or by Twilio's name of it; empty when nothing can prove
-        them yet. None: there is no such call."""
+        them yet. None: there is no such call, or it is no account's."""
 
 
 class Owners(Protocol):
