@@ -40,8 +40,12 @@ def test_module_keeps_the_budgets(path: Path) -> None:
     assert not long, f"functions over {FUNCTION_LINES} lines: {long}"
 
 
+HALLWAY = {"cli"}
+"""Of the hallway's six, what is a folder."""
+
+
 def test_rooms_are_nine() -> None:
-    rooms = {p.parent.name for p in (ROOT / "src/switchhook").glob("*/__init__.py")}
+    rooms = {p.parent.name for p in (ROOT / "src/switchhook").glob("*/__init__.py")} - HALLWAY
     assert rooms == {"domain", "media", "telephony", "agents", "flows", "calls", "usecases", "store", "api"}
 
 

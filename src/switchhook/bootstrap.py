@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,8 @@ from switchhook.api.twilio.signature import SETTINGS, SIGNATURE
 from switchhook.api.twilio.voice_routes import VoiceDoors
 from switchhook.api.twilio_rest import surface
 from switchhook.api.veevo import routes as veevo_routes
-from switchhook.api.veevo import webhook_test as veevo_test
 from switchhook.api.veevo.contract import VeevoContract
 from switchhook.api.vns import makecall_routes, recordings_routes, sms_routes
-from switchhook.api.vns import webhook_test as vns_test
 from switchhook.api.vns.contract import VnsContract
 from switchhook.api.vns.routes import routes as vns_routes
 from switchhook.calls.bridge import LineJoining
@@ -51,9 +49,8 @@ from switchhook.calls.session import current_call
 from switchhook.calls.switchboard import Switchboard
 from switchhook.domain.contract import Contract
 from switchhook.domain.dialling import DialRequest
-from switchhook.domain.errors import ApplyError, RecordingError, SettingError, SwitchhookError
-from switchhook.domain.model import CallAttempt, CallId, Direction, Encoding, Number, Trunk
-from switchhook.domain.phone import e164
+from switchhook.domain.errors import ApplyError, SettingError, SwitchhookError
+from switchhook.domain.model import CallAttempt, CallId, Encoding
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import OfferedLeg, Playout
 from switchhook.domain.records import AccountSettings, OutboxCounts, TwilioCredentials
@@ -73,7 +70,6 @@ from switchhook.telephony.sip_dialer import SipDialer
 from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
 from switchhook.telephony.sip_server import SipConfig, SipServer
 from switchhook.telephony.sip_targets import DnsLookup, SipTargets
-from switchhook.telephony.trunk_check import certificate_problem, trunk_state
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.telephony.twilio_carrier import STREAM_PATH, Places
@@ -84,7 +80,7 @@ from switchhook.telephony.twilio_rest import TwilioRest
 from switchhook.usecases.accounts import TokenVerifier, token_digest
 from switchhook.usecases.apply import Applier
 from switchhook.usecases.callbook import CallBookkeeper
-from switchhook.usecases.dialling import AccountDialling, explain
+from switchhook.usecases.dialling import AccountDialling
 from switchhook.usecases.directory_watch import DirectoryWatch
 from switchhook.usecases.greeting import Greetings
 from switchhook.usecases.incoming import Incoming
@@ -100,7 +96,6 @@ from switchhook.usecases.recording_files import RecordingFiles
 from switchhook.usecases.recordings import RecordingDesk
 from switchhook.usecases.recovery import recover
 from switchhook.usecases.signing import SigningHttp
-from switchhook.usecases.webhook_trial import WebhookName
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +106,6 @@ REFUSALS_GRACE_S = 5.0
 """How long a stopping server waits for the records of calls it refused at the last moment."""
 LEARNING = frozenset({"veevo"})
 """Contracts whose start webhook brings the credentials of the call's Twilio account."""
-REACH_S = 5.0
-"""How long `switchhook check` waits for a webhook's host."""
 RECORDINGS_GRACE_S = 30.0
 """How long a stopping server waits for recording files; what is not made then is made at the next start."""
 
@@ -225,7 +218,7 @@ class Server:
 
     async def _start(self, apply_file: Path | None) -> None:
         if apply_file is not None:
-            for line in await _apply(self.store, self.contracts, apply_file, dry_run=False):
+            for line in await apply_to(self.store, self.contracts, apply_file, dry_run=False):
                 log.info("applied", extra={"change": line})
         closed = await recover(self.store.calls, self.store.directory, self.contracts, self.clock)
         if closed:
@@ -428,7 +421,7 @@ class Server:
 
     def _trunk_parts(self) -> tuple[TrunkWatch, SipDialer]:
         node = node_name(self.settings.data_dir)
-        watch = TrunkWatch(self.trunks, _sip_targets(self.settings), self.sip, os.urandom, random.random, node)
+        watch = TrunkWatch(self.trunks, sip_targets(self.settings), self.sip, os.urandom, random.random, node)
         return watch, SipDialer(self.trunks, watch, self.sip, self._new_leg)
 
     def _new_leg(self, server: CallPlacer, request: DialRequest, watcher: AttemptWatcher) -> OutgoingSipLeg:
@@ -551,7 +544,7 @@ def _settle_memory() -> None:
     gc.set_threshold(5_000, 50, 100)
 
 
-def _sip_targets(settings: Settings) -> SipTargets:
+def sip_targets(settings: Settings) -> SipTargets:
     family = socket.AF_INET6 if ":" in settings.sip_host else socket.AF_INET
     return SipTargets(DnsLookup(family), random.random, time.monotonic)
 
@@ -595,199 +588,11 @@ def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return known
 
 
-async def apply_file(settings: Settings, file: Path, dry_run: bool) -> list[str]:
-    """`switchhook apply`: the lines of the difference."""
-    async with _Opened(settings) as opened:
-        return await _apply(opened.store, contracts(), file, dry_run)
-
-
-async def test_webhook(settings: Settings, number: str, end: bool) -> tuple[list[str], bool]:
-    """`switchhook webhook test`: what came of it, and whether all is well."""
-    clock = SystemClock()
-    async with _Opened(settings) as opened, Egress(settings.egress_allow, clock) as egress:
-        wanted = e164(number)
-        found = await opened.store.directory.find_number(wanted) if wanted else None
-        if found is None:
-            return [f"{number} is not configured: add it with switchhook apply"], False
-        account = (await opened.store.directory.read()).accounts.get(found.account)
-
-        async def secret(_: str) -> str | None:
-            return account.veevo.webhook_secret if account is not None and account.veevo is not None else None
-
-        which: WebhookName = "call_end" if end else "call_start"
-        try_webhook = {"vns": vns_test.try_webhook, "veevo": veevo_test.try_webhook}[found.contract]
-        trial = await try_webhook(SigningHttp(egress, secret), found, which, CallId(str(uuid.uuid4())), clock.utc())
-        return trial.lines(), trial.passed
-
-
-async def parked_webhooks(settings: Settings) -> list[str]:
-    """`switchhook webhook parked`."""
-    async with _Opened(settings) as opened:
-        events = await opened.store.outbox.parked()
-        return [f"{event.call_id}  {event.number}  {event.attempts} tries  {event.last_error}" for event in events] or ["none"]
-
-
-async def resend_webhook(settings: Settings, call_id: str) -> tuple[list[str], bool]:
-    """`switchhook webhook resend`: a running server sends it within a minute."""
-    async with _Opened(settings) as opened:
-        count = await opened.store.outbox.resend(CallId(call_id), SystemClock().utc())
-    if not count:
-        return [f"{call_id} has no parked webhook"], False
-    return ["it will be sent by the running server within a minute, or when the server starts"], True
-
-
-async def explain_policy(settings: Settings, number: str, account: str | None) -> tuple[list[str], bool]:
-    """`switchhook policy explain`: what the dialling policy says of a number, and whether it would be dialled."""
-    async with _Opened(settings) as opened:
-        directory = await opened.store.directory.read()
-        return await explain(directory, account, number, opened.store.spend, SystemClock().utc())
-
-
-def decrypt_recording(file: Path, output: Path, password: str) -> None:
-    """`switchhook recording decrypt`. Raises RecordingError."""
-    from switchhook.media.recording.encryption import decrypt
-
-    try:
-        plain = decrypt(file.read_bytes(), password)
-        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
-            target.write(plain)
-    except FileExistsError:
-        raise RecordingError(f"{output} exists already: name another file with -o") from None
-    except OSError as error:
-        raise RecordingError(f"{error.filename}: {error.strerror}") from None
-
-
-class _Opened:
-    """The store for one command."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.store, _ = open_store(settings)
-        self._writing: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> _Opened:
-        await self.store.open()
-        # Owned here and awaited in __aexit__: a command has no task group around it.
-        self._writing = asyncio.get_running_loop().create_task(self.store.run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.store.close()
-        if self._writing is not None:
-            await self._writing
-
-
-async def _apply(store: Store, known: Mapping[str, Contract], file: Path, dry_run: bool) -> list[str]:
+async def apply_to(store: Store, known: Mapping[str, Contract], file: Path, dry_run: bool) -> list[str]:
+    """Make the configuration as a file says; gives the lines of the difference. Raises ApplyError."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ApplyError(f"{file}: {error}") from None
     applied = await Applier(store.directory, known).apply(text, dry_run)
     return applied.lines()
-
-
-async def check(settings: Settings) -> tuple[list[str], bool]:
-    """`switchhook check`: what is in order and what is not."""
-    lines: list[str] = []
-    good = True
-    wanted = [("HTTP", settings.http_host, settings.http_port, socket.SOCK_STREAM)]
-    wanted.append(("media", settings.http_host, settings.media_listener_port, socket.SOCK_STREAM))
-    if "udp" in settings.sip_transports:
-        wanted.append(("SIP udp", settings.sip_host, settings.sip_port, socket.SOCK_DGRAM))
-    if "tcp" in settings.sip_transports:
-        wanted.append(("SIP tcp", settings.sip_host, settings.sip_port, socket.SOCK_STREAM))
-    if "tls" in settings.sip_transports:
-        wanted.append(("SIP tls", settings.sip_host, settings.sip_tls_port, socket.SOCK_STREAM))
-    for name, host, port, kind in wanted:
-        problem = _port_problem(host, port, kind)
-        good = good and problem is None
-        lines.append(f"{name} {host}:{port}: {problem or 'free'}")
-    lines.append(f"as seen from outside: HTTP {settings.public_url or '-'}, media {settings.public_media_url or '-'}")
-    lines.append(f"Twilio: {_twilio_line(settings)}")
-    first, last = settings.rtp_ports
-    lines.append(f"RTP {first}-{last}: {(last - first + 1) // 2} calls by ports, {settings.max_calls} by SWITCHHOOK_MAX_CALLS")
-    async with _Opened(settings) as opened:
-        directory = await opened.store.directory.read()
-    for number in directory.numbers.values():
-        problem = await _webhook_problem(settings, number)
-        good = good and problem is None
-        lines.append(f"number {number.number}: {problem or 'its webhooks can be reached'}")
-    told, reached = await _trunk_lines(settings, directory.trunks.values())
-    lines, good = lines + told, good and reached
-    lines.append(
-        f"database: in order, {len(directory.tokens)} accounts, {len(directory.trunks)} trunks, {len(directory.numbers)} numbers"
-    )
-    lines += [f"{name}: {'present' if found else cure}" for name, found, cure in _optional_parts()]
-    return lines, good
-
-
-async def _trunk_lines(settings: Settings, trunks: Iterable[Trunk]) -> tuple[list[str], bool]:
-    """Our TLS certificate, and whether each trunk answers."""
-    lines, good = [], True
-    if "tls" in settings.sip_transports:
-        problem = certificate_problem(str(settings.tls_certificate), str(settings.tls_key))
-        lines.append(f"TLS certificate: {problem or 'can be used'}")
-        good = problem is None
-    targets, listed = _sip_targets(settings), list(trunks)
-    states = await asyncio.gather(*(trunk_state(trunk, targets, os.urandom) for trunk in listed))
-    lines += [f"trunk {trunk.name}: {said}" for trunk, (said, _) in zip(listed, states, strict=True)]
-    return lines, good and all(holds for _, holds in states)
-
-
-def _port_problem(host: str, port: int, kind: socket.SocketKind) -> str | None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            # As the server's own sockets: connections of a server that has just ended do not count.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return f"cannot be bound ({error.strerror}); is a server running?"
-    return None
-
-
-async def _webhook_problem(settings: Settings, number: Number) -> str | None:
-    """Whether the hosts of a number's webhooks resolve, are allowed and take connections."""
-    contract = contracts().get(number.contract)
-    if contract is None:
-        return f"its contract {number.contract} is unknown"
-    clock = SystemClock()
-    attempt = CallAttempt(CallId("check"), Direction.INBOUND, number.number, "", None, number.account, "check", clock.utc())
-    async with Egress(settings.egress_allow, clock) as egress:
-        for url in (contract.start_request(number, attempt).url, contract.end_request(number, b"").url):
-            try:
-                async with asyncio.timeout(REACH_S):
-                    target = await egress.pin(url)
-                    _, writer = await asyncio.open_connection(target.addresses[0], target.port)
-                    writer.close()
-            except (SwitchhookError, OSError, TimeoutError) as error:
-                return f"a webhook cannot be reached: {str(error) or type(error).__name__}"
-    return None
-
-
-def _twilio_line(settings: Settings) -> str:
-    """What to enter at Twilio for a number of ours, or what keeps Twilio's calls out."""
-    places = places_of(settings)
-    if places is None:
-        return "calls over it need SWITCHHOOK_PUBLIC_URL (https://…) and SWITCHHOOK_PUBLIC_MEDIA_URL (wss://…)"
-    if not places.media.startswith("wss://") or not places.http.startswith("https://"):
-        return f"opens media streams to wss:// alone, and should ask https:// alone: {places.http} and {places.media} will not do"
-    return f"voice webhook {places.http}/twilio/voice, status callback {places.http}/twilio/status, streams {places.stream}"
-
-
-def _optional_parts() -> Iterator[tuple[str, bool, str]]:
-    import importlib.util
-    import shutil
-
-    def has(module: str) -> bool:
-        return importlib.util.find_spec(module) is not None
-
-    yield (
-        "embedded engine (pocketsphinx, webrtcvad)",
-        has("pocketsphinx") and has("webrtcvad"),
-        "absent: pip install switchhook[embedded]",
-    )
-    yield "voice flite", shutil.which("flite") is not None, "absent: apt-get install flite"
-    yield "voice espeak-ng", shutil.which("espeak-ng") is not None, "absent: apt-get install espeak-ng"
-    yield "voice espeak wheel", has("espeakng_loader"), "absent: pip install switchhook[espeak]"
-    yield "PostgreSQL driver", has("asyncpg"), "absent: pip install switchhook[postgres]"

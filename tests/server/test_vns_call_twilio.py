@@ -115,8 +115,9 @@ async def house(twilio_house: HouseOverTwilio) -> HouseOverTwilio:
     return twilio_house
 
 
-async def test_an_interrupted_reply_is_cut_to_the_frame(house: House) -> None:
-    """At several offsets: what was heard is a clean beginning, and truncate says its length to the frame, by Twilio's marks."""
+async def test_an_interrupted_reply_is_cut_where_it_was_heard(house: House) -> None:
+    """At several offsets: what was heard is a clean beginning, and truncate says its length, by Twilio's marks. One more frame
+    may have been played while `clear` was on its way."""
     offsets_ms = (0, 20, 130, 470, 1010)
     async with Model() as model:
         house.answer_with(model)
@@ -129,10 +130,10 @@ async def test_an_interrupted_reply_is_cut_to_the_frame(house: House) -> None:
             await ear_has(call, 10, last)
             await call.hang_up()
     heard = frames_heard(call.ear.packets)
-    assert heard == sorted(heard)
+    assert heard == sorted(heard)  # no frame twice, none of an earlier turn after a later one
     truncations = session.sent("conversation.item.truncate")
     assert [event["item_id"] for event in truncations] == items
     for turn, event in enumerate(truncations, start=1):
         frames = of_turn(call.ear.packets, turn)
         assert frames == list(range(len(frames)))
-        assert abs(event["audio_end_ms"] - len(frames) * FRAME_MS) <= FRAME_MS, (turn, event, len(frames))
+        assert abs(event["audio_end_ms"] - len(frames) * FRAME_MS) <= 2 * FRAME_MS, (turn, event, len(frames))

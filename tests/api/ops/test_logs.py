@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,17 @@ def test_exceptions_stay_on_their_line(capsys: pytest.CaptureFixture[str]) -> No
     assert len(lines) == 1
     assert "ValueError: broken" in json.loads(lines[0])["exception"]
     assert "call_id" not in json.loads(lines[0])
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_an_error_that_is_only_a_class_is_named(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """As uvloop tells of a peer that went away in the midst of a TLS handshake."""
+    set_up_logging("info", form, lambda: "")
+    error: Any = ConnectionResetError
+    logging.getLogger("asyncio").error("SSL handshake failed", exc_info=(error, error, error.__traceback__))
+    told = capsys.readouterr().err
+    assert "ConnectionResetError" in told
+    assert "Logging error" not in told
 
 
 def test_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:

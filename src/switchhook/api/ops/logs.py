@@ -26,7 +26,13 @@ def attributes(record: logging.LogRecord) -> dict[str, Any]:
     }
 
 
-class JsonFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    def formatException(self, ei: Any) -> str:
+        """The traceback. uvloop gives an error's class for the error when a peer goes away in the midst of a TLS handshake."""
+        return ei[1].__name__ if isinstance(ei[1], type) else super().formatException(ei)
+
+
+class JsonFormatter(_Formatter):
     """One JSON object a line: `time`, `level`, `logger`, `message`, `call_id` where a call is known, then the attributes."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -45,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str, ensure_ascii=False)
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(_Formatter):
     """The same for human eyes."""
 
     def format(self, record: logging.LogRecord) -> str:

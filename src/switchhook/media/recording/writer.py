@@ -111,7 +111,8 @@ class SpoolFile:
         if not self._created:
             return
         try:
-            os.close(self._fd)
+            fd, self._fd = self._fd, -1  # the number is somebody else's next
+            os.close(fd)
             spool.end(self._folder, samples)
         finally:
             self._part_done()

@@ -100,7 +100,7 @@ def _serve(settings: Settings, apply_file: Path | None) -> int:
 
 
 def _apply(settings: Settings, file: Path, dry_run: bool) -> int:
-    from switchhook.bootstrap import apply_file
+    from switchhook.cli.commands import apply_file
 
     for line in asyncio.run(apply_file(settings, file, dry_run)):
         print(line)
@@ -108,21 +108,21 @@ def _apply(settings: Settings, file: Path, dry_run: bool) -> int:
 
 
 def _webhook(settings: Settings, options: argparse.Namespace) -> int:
-    from switchhook import bootstrap
+    from switchhook.cli import commands
 
     if options.action == "test":
-        lines, good = asyncio.run(bootstrap.test_webhook(settings, options.number, end=options.end))
+        lines, good = asyncio.run(commands.test_webhook(settings, options.number, end=options.end))
     elif options.action == "parked":
-        lines, good = asyncio.run(bootstrap.parked_webhooks(settings)), True
+        lines, good = asyncio.run(commands.parked_webhooks(settings)), True
     else:
-        lines, good = asyncio.run(bootstrap.resend_webhook(settings, options.call_id))
+        lines, good = asyncio.run(commands.resend_webhook(settings, options.call_id))
     for line in lines:
         print(line)
     return 0 if good else 1
 
 
 def _explain(settings: Settings, number: str, account: str | None) -> int:
-    from switchhook.bootstrap import explain_policy
+    from switchhook.cli.commands import explain_policy
 
     lines, good = asyncio.run(explain_policy(settings, number, account))
     for line in lines:
@@ -131,7 +131,7 @@ def _explain(settings: Settings, number: str, account: str | None) -> int:
 
 
 def _check(settings: Settings) -> int:
-    from switchhook.bootstrap import check
+    from switchhook.cli.check import check
 
     lines, good = asyncio.run(check(settings))
     for line in lines:
@@ -140,7 +140,7 @@ def _check(settings: Settings) -> int:
 
 
 def _decrypt(options: argparse.Namespace) -> int:
-    from switchhook.bootstrap import decrypt_recording
+    from switchhook.cli.commands import decrypt_recording
 
     file: Path = options.file
     output: Path = options.output or file.with_suffix("")
