@@ -19,7 +19,7 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from bench import numbered
-from bench.callers import RECORDED, Caller, Load
+from bench.callers import RECORDED, SO_TIMESTAMPNS, TIMESPEC, Caller, Load
 from bench.cycle import CYCLE_FRAMES, FRAME_S, SETTLE_S, SPEAKS
 from switchhook.api.twilio.signature import SIGNATURE, signature_of
 
@@ -102,13 +102,17 @@ class StreamLoad(Load):
 
     def _hear(self, caller: Caller) -> None:
         talker = cast(StreamCaller, caller)
+        ancillary: list[tuple[int, int, bytes]] = []
         try:
-            data = talker.media.recv(65536)
+            data, ancillary, _, _ = talker.media.recvmsg(65536, 64)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         now = time.monotonic()
+        if ancillary:  # the kernel's own stamp, so that a late load does not make the server look late
+            seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2][:16])
+            now = min(now, seconds + nanoseconds / 1e9 - self._clock_offset)
         talker.received += data
         if talker.phase == "voice":
             self._on_voice(talker, not data)
@@ -193,6 +197,7 @@ class StreamLoad(Load):
         caller.media = socket.create_connection(target, timeout=5)  # over loopback it takes no time
         caller.media.setblocking(False)
         caller.media.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        caller.media.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         caller.received.clear()
         self._by_socket[caller.media.fileno()] = caller
         self._epoll.register(caller.media.fileno(), select.EPOLLIN)

@@ -21,6 +21,7 @@ from picows import WSUpgradeRequest
 
 from switchhook.agents.conversation import Agent, ModelLoss
 from switchhook.agents.embedded.dialogue import Dialogue
+from switchhook.agents.media_stream.bot import StreamBot
 from switchhook.agents.providers.grammar_stt import GrammarRecognizer
 from switchhook.agents.providers.local_voice import LocalVoice
 from switchhook.agents.realtime.agent import RealtimeAgent
@@ -50,7 +51,7 @@ from switchhook.calls.switchboard import Switchboard
 from switchhook.domain.contract import Contract
 from switchhook.domain.dialling import DialRequest
 from switchhook.domain.errors import ApplyError, SettingError, SwitchhookError
-from switchhook.domain.model import CallAttempt, CallId, Encoding
+from switchhook.domain.model import CallAttempt, CallId, Encoding, Srtp
 from switchhook.domain.plan import AgentSpec
 from switchhook.domain.ports import OfferedLeg, Playout
 from switchhook.domain.records import AccountSettings, OutboxCounts, TwilioCredentials
@@ -128,7 +129,7 @@ def contracts() -> Mapping[str, Contract]:
 
 
 class RealtimeAgents(AgentMaker):
-    """Agents that talk through a Realtime model."""
+    """Agents that talk through a Realtime model, or are bots of the customer's."""
 
     def __init__(self, sockets: ModelSockets, clock: SystemClock) -> None:
         self._sockets = sockets
@@ -136,6 +137,8 @@ class RealtimeAgents(AgentMaker):
 
     def agent(self, spec: AgentSpec, playout: Playout, encoding: Encoding) -> Agent:
         """An agent that has not started."""
+        if spec.stream is not None:
+            return StreamBot(spec, spec.stream, playout, encoding)
         return RealtimeAgent(spec, playout, encoding, self._clock, lambda: f"item_{uuid.uuid4().hex[:24]}")
 
     def link(
@@ -244,6 +247,8 @@ class Server:
         """Trunks and tokens are looked up without waiting; the numbers are read with each call."""
         directory = await self.store.directory.read()
         self.trunks.replace(directory.trunks.values())
+        if any(trunk.srtp is not Srtp.OFF for trunk in directory.trunks.values()):
+            import switchhook.telephony.srtp  # noqa: F401 - now, so that the first encrypted call's sound does not wait for it
         self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}
         self._twilio = {name: account.twilio for name, account in directory.accounts.items() if account.twilio is not None}
         self.accounts = dict(directory.accounts)

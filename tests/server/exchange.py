@@ -35,6 +35,8 @@ WHOLE_CALL = "+17206999903"
 """`maxSeconds` covers transfers."""
 UNRECORDED = "+17206999904"
 """Its recording stops when the caller is put through."""
+IMPATIENT = "+17206999905"
+"""Waits a second for a tool."""
 TWO_TRUNKS = "+17206999910"
 PASSWORD = "+17206999911"
 RATED = "+17206999912"
@@ -53,6 +55,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     LEAVES_MESSAGES: {"answer_detection": {"on_machine": "leave_message", "message": MESSAGE}},
     WHOLE_CALL: {"max_seconds_scope": "call"},
     UNRECORDED: {"record_transfers": False},
+    IMPATIENT: {"tool_timeout_s": 1},
 }
 
 

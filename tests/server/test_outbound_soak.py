@@ -39,8 +39,8 @@ FREE_HANDS = 8
 """Descriptors and tasks more than before that are no leak: idle connections to the customer."""
 RARE = 10
 """Share in 1,000 of what takes the server half a minute to forget."""
-SIPP_SERVICE = "+17205550111"
-"""sipp's own number as a caller."""
+FOR_SIPP = RINGS_SHORTLY
+"""The number that sipp calls."""
 
 ANSWERS = "+17205550110"
 """Numbers behind the trunk, each with its habit: answers and hangs up soon."""
@@ -149,8 +149,10 @@ class Soak:
 
     def start(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The customer's reply to CallStart."""
-        key = asked["customerCallId"] if asked["outboundTriggered"] else asked["callerId"]
-        plan = str(key).partition("/")[2] if asked["outboundTriggered"] else self.plans.get(key, "greet")
+        if asked["outboundTriggered"]:
+            plan = asked["customerCallId"].partition("/")[2]
+        else:
+            plan = "greet" if asked["calledNumber"] == FOR_SIPP.removeprefix("+1") else self.plans.get(asked["callerId"], "greet")
         if plan == "bad":
             return {}
         tools = [function(name) for name in (TRANSFER, "vns_end_conversation", "book")]
@@ -266,7 +268,13 @@ class Soak:
         # sipp's rate is a whole number: so many calls each ten seconds.
         rate = max(1, round(10 * calls / seconds))
         run = SippRun(
-            *(scenario, ("127.0.0.1", self.exchange.server.sip_port), folder, NUMBER, max(1, calls), rate, 40),
+            scenario,
+            ("127.0.0.1", self.exchange.server.sip_port),
+            folder,
+            FOR_SIPP,
+            calls=max(1, calls),
+            rate=rate,
+            at_once=40,
             extra=("-rp", "10000"),
             timeout_s=round(seconds) + 100,
         )
@@ -303,7 +311,10 @@ async def test_a_thousand_calls_leave_nothing_behind(tmp_path: Path) -> None:
         soak = Soak(exchange, model, network)
         exchange.backend.start_reply = soak.start
         hangs_up = SippRun(
-            *("uas_hangs_up", ("127.0.0.1", 9), tmp_path / "carrier", SIPP_SERVICE, 1_000_000),
+            "uas_hangs_up",
+            ("127.0.0.1", 9),
+            tmp_path / "carrier",
+            calls=1_000_000,
             extra=("-p", str(exchange.second_port)),
             timeout_s=900,
         )

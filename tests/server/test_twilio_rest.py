@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sqlite3
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from aiohttp import web
 from twilio.base.exceptions import TwilioRestException
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
-from twilio.twiml.voice_response import Dial, VoiceResponse
+from twilio.twiml.voice_response import Connect, Dial, VoiceResponse
 
 from switchhook_demo.phone import Call, Phone
 from switchhook_demo.sound import tone
@@ -28,7 +28,7 @@ from tests.peers.server import Server, config, free_port
 from tests.peers.sound import write_wav
 from tests.peers.veevo_backend import VeevoBackend
 from tests.server.exchange import hears
-from tests.server.listening import caller_tone, loud_part, peak_hz, recorded
+from tests.server.listening import caller_tone, heard_tone, loud_part, peak_hz, recorded
 from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
@@ -51,12 +51,14 @@ class Customer:
     pages: dict[str, VoiceResponse] = field(default_factory=dict)
     got: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     """(URL, form, signature)"""
+    bot_heard: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
 
     async def __aenter__(self) -> Customer:
         write_wav(self.folder / "tone.wav", PLAY_HZ, 1500)
         app = web.Application()
         app.router.add_route("*", "/sound.wav", self._sound)
+        app.router.add_get("/bot", self._bot)
         app.router.add_route("*", "/{name}", self._page)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -83,6 +85,24 @@ class Customer:
 
     async def _sound(self, request: web.Request) -> web.FileResponse:
         return web.FileResponse(self.folder / "tone.wav")
+
+    async def _bot(self, request: web.Request) -> web.WebSocketResponse:
+        """Speaks at once, hears until its mark comes back, and closes."""
+        url = self.url.replace("http", "ws") + request.path_qs
+        self.got.append((url, {}, request.headers.get("X-Twilio-Signature", "")))
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            told = message.json()
+            self.bot_heard.append(told)
+            if told["event"] == "start":
+                sound = b64encode(tone(PLAY_HZ, 1000)).decode()
+                await socket.send_json({"event": "media", "streamSid": told["streamSid"], "media": {"payload": sound}})
+                await socket.send_json({"event": "mark", "streamSid": told["streamSid"], "mark": {"name": "said"}})
+            elif told["event"] == "mark":
+                break
+        await socket.close()
+        return socket
 
     async def _page(self, request: web.Request) -> web.Response:
         form = {str(name): str(value) for name, value in (await request.post()).items()}
@@ -257,6 +277,29 @@ async def test_redirect_by_url_and_hang_up(tmp_path: Path) -> None:
         assert await do(lambda: client.calls.list(start_time_after="2100-01-01T00:00:00Z")) == []
         (end,) = await house.backend.wait_for("end")
         assert end.json["callSid"] == sid
+
+
+async def test_a_bot_takes_the_call_and_gives_it_back(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house, house.talk() as (call, _, sid):
+        client = house.client(CALL_PAIRS[0])
+        connect = Connect()
+        connect.stream(url=f"{house.customer.url.replace('http', 'ws')}/bot").parameter(name="guid", value="42")
+        twiml = VoiceResponse()
+        twiml.append(connect)
+        twiml.hangup()
+        call.start_saying(caller_tone(3000))
+        await do(lambda: client.calls(sid).update(twiml=twiml))
+        await hears(call, PLAY_HZ)
+        assert await call.ended() == "them"
+        connected, start, *rest = house.customer.bot_heard
+        assert connected["event"] == "connected"
+        assert (start["start"]["callSid"], start["start"]["accountSid"]) == (sid, CALL_PAIRS[0][0])
+        assert start["start"]["customParameters"] == {"guid": "42"}
+        heard = b"".join(b64decode(told["media"]["payload"]) for told in rest if told["event"] == "media")
+        assert heard_tone(heard[-3200:], 440.0, 340)
+        assert rest[-1]["mark"] == {"name": "said"}
+        assert len(heard) >= 7000, "the mark came back when the bot's words had been heard"
+        assert house.customer.all_signed_by(CALL_PAIRS[0][1])
 
 
 async def test_an_outbound_call_with_its_twiml_and_its_callbacks(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ class SendToModel:
 class CloseModel:
     """Close the socket; no `model_lost` is expected for it."""
 
+    last: bytes | None = None
+    """A text frame to send before."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunTool:

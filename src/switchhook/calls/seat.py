@@ -132,7 +132,9 @@ class AgentSeat:
                 self._link.send(text)
             case OpenModel():
                 self._link.open(effect.url, effect.headers)
-            case CloseModel():
+            case CloseModel(last=last):
+                if last is not None:
+                    self._link.send(last)
                 self._link.close()
             case _:
                 self._on_effect(effect)

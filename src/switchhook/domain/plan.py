@@ -25,6 +25,16 @@ class BuiltinTool(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A bot that speaks Twilio's Media Streams; the names are told to it."""
+
+    account_sid: str = ""
+    call_sid: str = ""
+    stream_sid: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSpec:
     """An AI agent reached over a WebSocket that speaks a Realtime dialect."""
 
@@ -47,6 +57,8 @@ class AgentSpec:
     closing_note_after_ms: int | None = None
     """After so long the model is told `closing_note`, so that it can come to an end; None: never."""
     closing_note: str = ""
+    stream: StreamSpec | None = None
+    """Set: a bot that speaks Media Streams, no Realtime dialect; of the rest, `url` and `headers` count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,9 @@ from switchhook.store.schema import REVISION
 
 T = TypeVar("T")
 
+LOCKED_PAUSES_S = (0.1, 0.3, 1.0)
+"""Between the looks at a database that cannot be read when we start."""
+
 _BACKENDS = {
     "sqlite": "sqlite",
     "sqlite+aiosqlite": "sqlite",
@@ -63,7 +66,7 @@ class Database:
 
         Alembic runs in a process of its own: it is needed once, and would stay in memory.
         """
-        found = await self.read(_revision)
+        found = await self._revision()
         if found == REVISION:
             return
         process = await asyncio.create_subprocess_exec(
@@ -73,6 +76,15 @@ class Database:
         if process.returncode != 0:
             lines = errors.decode(errors="replace").strip().splitlines() or ["no reason given"]
             raise StoreUnavailable(f"the database could not be brought from revision {found} to {REVISION}: {lines[-1]}")
+
+    async def _revision(self) -> str | None:
+        """What the tables are at. Another process that makes a SQLite file at this moment has it locked; that passes."""
+        for pause_s in LOCKED_PAUSES_S:
+            try:
+                return await self.read(_revision)
+            except StoreUnavailable:
+                await asyncio.sleep(pause_s)
+        return await self.read(_revision)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run statements that change nothing, each a transaction of its own. Raises StoreUnavailable."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from switchhook.telephony.rtp_ports import PortLease, disconnect
-from switchhook.telephony.srtp import SrtpReceiver, SrtpSender
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.sdes import SrtpKeys
+
+if TYPE_CHECKING:
+    from switchhook.telephony.srtp import SrtpReceiver, SrtpSender
 
 Address: TypeAlias = tuple[str, int]
 
@@ -98,6 +100,8 @@ class RtpPath:
 
     def secure(self, keys: SrtpKeys | None) -> None:
         """Protect and open with these keys from here on; None: plain RTP. A key that stays keeps its counters."""
+        if keys is not None:
+            from switchhook.telephony.srtp import SrtpReceiver, SrtpSender  # 4.5 MiB that a server with plain trunks does without
         before, self._keys = self._keys, keys
         if before is None or keys is None or before.ours != keys.ours:
             self._protector = None if keys is None else SrtpSender(keys.ours)

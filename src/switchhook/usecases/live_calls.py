@@ -208,7 +208,8 @@ class LiveCalls:
             raise not_in_progress("Cannot redirect")
         flow: tuple[Action, ...] = (question,) if question is not None else ()
         if twiml is not None:
-            flow = await self._flows.checked(self._flows.read(twiml), session.account, parties(session))
+            checked = await self._flows.checked(self._flows.read(twiml), session.account, parties(session))
+            flow = self._flows.addressed(checked, session)
         if not session.in_progress:
             raise not_in_progress("Cannot redirect")
         session.redirect(flow)

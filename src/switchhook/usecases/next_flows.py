@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -13,7 +14,7 @@ from switchhook.domain.dialling import DialResult
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction, TransferRecord
 from switchhook.domain.phone import e164
-from switchhook.domain.plan import Action, AskNext, HangUp, PlaySound, RouteTo, Say
+from switchhook.domain.plan import Action, AskNext, Converse, HangUp, PlaySound, RouteTo, Say
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.usecases.repositories import NumberFinder
@@ -83,7 +84,8 @@ class NextFlowDesk:
             return (HangUp(),)
         fields = [*form_of(view_of(session), pair.account_sid), *_dial_fields(session.attempt, dialled)]
         try:
-            return await self.checked(await self._asked(question, fields, pair), session.account, parties(session))
+            flow = await self._asked(question, fields, pair)
+            return self.addressed(await self.checked(flow, session.account, parties(session)), session)
         except FlowUnreadable as error:
             logger.warning("a call's next step cannot be used: %s (%s)", error, error.code, extra={"call_id": call_id})
         except SwitchhookError as error:
@@ -101,6 +103,23 @@ class NextFlowDesk:
         """
         checked = [await self._route(step, account, parties) if isinstance(step, RouteTo) else step for step in flow]
         return tuple(checked)
+
+    def addressed(self, flow: Sequence[Action], session: LiveSession) -> tuple[Action, ...]:
+        """The same; the bots in it are told whose call it is, and that it is us who calls them (contract §4.4)."""
+        pair = self._pair_of(session)
+        return tuple(self._stream(step, session, pair) if isinstance(step, Converse) and pair else step for step in flow)
+
+    def _stream(self, step: Converse, session: LiveSession, pair: Pair) -> Converse:
+        spec = step.agent
+        if spec.stream is None:
+            return step
+        names = replace(
+            spec.stream,
+            account_sid=pair.account_sid,
+            call_sid=call_sid(session.attempt),
+            stream_sid=f"MZ{secrets.token_hex(16)}",
+        )
+        return replace(step, agent=replace(spec, stream=names, headers=self._sign(pair.auth_token, spec.url, ())))
 
     async def _route(self, route: RouteTo, account: str, parties: Sequence[str]) -> RouteTo:
         number = route.number

@@ -13,7 +13,7 @@ from switchhook.calls.steering import Moment, OrderedCall
 from switchhook.domain.contract import Http, HttpFailure
 from switchhook.domain.model import CallAttempt
 from switchhook.domain.phone import e164
-from switchhook.domain.plan import Action, Answer, AskNext, CallPlan, PressKeys, RecordingSpec
+from switchhook.domain.plan import Action, Answer, AskNext, CallPlan, Converse, PressKeys, RecordingSpec
 from switchhook.domain.ports import Clock
 from switchhook.domain.records import CallRecord
 from switchhook.domain.report import CallReport
@@ -126,6 +126,8 @@ class OrderedCalls:
         steps: tuple[Action, ...] = (order.question,) if order.question is not None else ()
         if order.twiml is not None:
             steps = await self._flows.checked(self._flows.read(order.twiml), who.account, (order.called,))
+            if any(isinstance(step, Converse) for step in steps):
+                raise SteeringRefused(400, 12200, "Twiml: <Connect> needs a call that has its name already; give Url instead")
         keys: tuple[Action, ...] = (PressKeys(order.keys),) if order.keys else ()
         return (Answer(), *keys, *steps)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from twilio.twiml.voice_response import Dial, VoiceResponse
+from twilio.twiml.voice_response import Connect, Dial, VoiceResponse
 
 from switchhook.api.twilio_rest.twiml import MOST_BYTES, parse, read_twiml
 from switchhook.domain.dialling import DialPurpose
-from switchhook.domain.plan import AskNext, HangUp, Pause, PlaySound, PressKeys, RouteTo, Say
+from switchhook.domain.plan import AskNext, Converse, HangUp, Pause, PlaySound, PressKeys, RouteTo, Say, StreamSpec
 from switchhook.usecases.steered import FlowUnreadable
 
 BASE = "https://backend.example/twiml/start.xml?call=1"
@@ -64,6 +64,18 @@ def test_a_bare_number_and_a_sip_address() -> None:
     assert sip.number == "sip:200@pbx.example"
 
 
+def test_a_bot_takes_the_call() -> None:
+    response = VoiceResponse()
+    connect = Connect(action="/after")
+    stream = connect.stream(url="wss://bot.example/media", name="n")
+    stream.parameter(name="guid", value="42")
+    response.append(connect)
+    [talk, asks] = read_twiml(str(response).encode(), BASE)
+    assert isinstance(talk, Converse)
+    assert (talk.agent.url, talk.agent.stream) == ("wss://bot.example/media", StreamSpec(parameters={"guid": "42"}))
+    assert asks == AskNext("https://backend.example/after")
+
+
 def test_it_forgives_what_changes_nothing() -> None:
     flow = read('<!-- hello -->words<Say voice="x" unknown="y">a <break/> b\n c</Say><Say> </Say><Reject reason="busy"/>')
     assert flow == (Say("a b c"), HangUp())
@@ -75,7 +87,12 @@ def test_it_forgives_what_changes_nothing() -> None:
     ("content", "code", "named"),
     [
         ("<Gather/>", 12200, "Gather"),
-        ("<Connect><Stream url='wss://bot.example'/></Connect>", 12200, "Connect"),
+        ("<Connect/>", 12200, "Stream"),
+        ("<Connect><Room>x</Room></Connect>", 12200, "Stream"),
+        ("<Connect><Stream url='https://bot.example'/></Connect>", 31920, "wss://"),
+        ("<Connect><Stream url='wss://b.example' track='both_tracks'/></Connect>", 12200, "track"),
+        ("<Connect><Stream url='wss://b.example' statusCallback='/s'/></Connect>", 12200, "statusCallback"),
+        ("<Connect><Stream url='wss://b.example'><Say>x</Say></Stream></Connect>", 12200, "Parameter"),
         ("<Record/>", 12200, "Record"),
         ("<say>case counts</say>", 12200, "say"),
         ("<Dial/>", 13223, "number"),

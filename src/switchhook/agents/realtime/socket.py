@@ -22,6 +22,8 @@ HANDSHAKE_S = 5.0
 PING_IDLE_S = 10.0
 PING_REPLY_S = 10.0
 MOST_FRAME_BYTES = 16 << 20
+STREAM_HEAD = b'{"event":"media"'
+"""A frame of sound on a Media Stream begins so."""
 LATE_S = 2.0
 """How long the caller's sound waits while the socket is choked; what is older is dropped, because a model must not lag."""
 CHOKE_BYTES = 32 << 10
@@ -247,7 +249,7 @@ class _Wire(picows.WSListener):
         transport = self._transport
         if transport is None:
             return
-        if self._choked and text.startswith(APPEND_HEAD):
+        if self._choked and text.startswith((APPEND_HEAD, STREAM_HEAD)):
             self._wait(text)
             return
         try:

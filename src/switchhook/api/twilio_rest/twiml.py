@@ -14,7 +14,19 @@ from urllib.parse import urljoin, urlsplit
 from xml.parsers import expat
 
 from switchhook.domain.dialling import DialPurpose
-from switchhook.domain.plan import Action, AskNext, HangUp, Pause, PlaySound, PressKeys, RouteTo, Say
+from switchhook.domain.plan import (
+    Action,
+    AgentSpec,
+    AskNext,
+    Converse,
+    HangUp,
+    Pause,
+    PlaySound,
+    PressKeys,
+    RouteTo,
+    Say,
+    StreamSpec,
+)
 from switchhook.usecases.steered import FlowUnreadable
 
 MOST_BYTES = 64 << 10
@@ -28,6 +40,8 @@ UNREADABLE = 12100
 NO_RESPONSE = 12102
 NOT_HERE = 12200
 BAD_URL = 11100
+BAD_STREAM = 31920
+MOST_PARAMETERS = 32
 _DIAL_ACTION, _DIAL_TIMEOUT, _DIAL_NOUN, _DIAL_LIMIT, _DIAL_METHOD = 13210, 13212, 13215, 13216, 13217
 _NO_NUMBER = 13223
 _PLAY_LOOP, _SAY_LOOP, _SAY_TEXT, _PAUSE_LENGTH, _REDIRECT_METHOD = 13410, 13510, 13520, 13610, 13710
@@ -176,6 +190,26 @@ def _dial(verb: Element, base_url: str | None) -> list[Action]:
     ]
 
 
+def _connect(verb: Element, base_url: str | None) -> list[Action]:
+    """A bot of the customer's takes the call until it closes the stream."""
+    if len(verb.children) != 1 or verb.children[0].name != "Stream":
+        raise FlowUnreadable(NOT_HERE, "Connect: one <Stream> is supported on this server, and nothing else")
+    stream = verb.children[0]
+    if stream.attributes.get("statusCallback"):
+        raise FlowUnreadable(NOT_HERE, "Stream: statusCallback is not supported on this server; leave it out")
+    if stream.attributes.get("track", "inbound_track") != "inbound_track":
+        raise FlowUnreadable(NOT_HERE, "Stream: track must be inbound_track within <Connect>")
+    parameters = {child.attributes.get("name", ""): child.attributes.get("value", "") for child in stream.children}
+    if len(parameters) > MOST_PARAMETERS or any(child.name != "Parameter" for child in stream.children):
+        raise FlowUnreadable(NOT_HERE, f"Stream: may hold at most {MOST_PARAMETERS} <Parameter>, and nothing else")
+    url = _url("Stream: url", stream.attributes.get("url", ""), None, BAD_STREAM, ("wss", "ws"))
+    talk = Converse(AgentSpec(url, stream=StreamSpec(parameters=parameters)))
+    if "action" not in verb.attributes:
+        return [talk]
+    method = _method("Connect", verb.attributes, NOT_HERE)
+    return [talk, AskNext(_url("Connect: action", verb.attributes["action"], base_url, BAD_URL), method)]
+
+
 def _called(verb: Element) -> str:
     """The one destination: the verb's text, or its <Number> or <Sip>."""
     if not verb.children:
@@ -198,6 +232,7 @@ def _called(verb: Element) -> str:
 
 
 _VERBS: Mapping[str, Callable[[Element, str | None], list[Action]]] = {
+    "Connect": _connect,
     "Say": _say,
     "Play": _play,
     "Pause": _pause,
@@ -231,15 +266,15 @@ def _method(what: str, attributes: Mapping[str, str], code: int) -> str:
     return method
 
 
-def _url(what: str, text: str, base_url: str | None, code: int) -> str:
-    """An absolute HTTP address; the empty one is the document's own."""
+def _url(what: str, text: str, base_url: str | None, code: int, schemes: tuple[str, ...] = ("https", "http")) -> str:
+    """An absolute address; the empty one is the document's own."""
     try:
         url = urljoin(base_url or "", text.strip())
         parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable()
+        good = parts.scheme in schemes and bool(parts.hostname) and url.isprintable()
     except ValueError:
         good = False
     if not good:
-        told = "" if base_url else ": there is no document that it could be relative to"
-        raise FlowUnreadable(code, f"{what} must be an address that begins with https:// or http://{told}")
+        told = "" if base_url or text.strip() == url else ": there is no document that it could be relative to"
+        raise FlowUnreadable(code, f"{what} must be an address that begins with {schemes[0]}:// or {schemes[1]}://{told}")
     return url
