@@ -33,7 +33,7 @@ from tests.server.waiting import eventually
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("sipp")]
 
 CALLS = int(os.environ.get("SOAK_CALLS", "1000"))
-RATE = 9.0
+RATE = 10.0
 """Calls a second, those of sipp among them."""
 FREE_HANDS = 8
 """Descriptors and tasks more than before that are no leak: idle connections to the customer."""
@@ -247,10 +247,15 @@ class Soak:
 
     async def run(self, folder: Path, calls: int) -> None:
         """Place so many calls, a third of them by sipp, and wait for the end of each."""
-        order = [call for share, call in self.kinds() for _ in range(max(1, round(share * calls / 1000)))]
+        shares = [(share, call) for share, call in self.kinds() for _ in range(max(1, round(share * calls / 1000)))]
+        # What takes long to forget comes in the first half. The others are spread evenly: 379 is prime.
+        rare = [call for share, call in shares if share <= RARE]
+        others = [call for share, call in shares if share > RARE]
+        order = [others[place * 379 % len(others)] for place in range(len(others))]
+        for place, call in enumerate(rare):
+            order.insert(place * len(others) // (2 * len(rare)), call)
         by_sipp, dropped = round(calls * 0.29), round(calls * 0.03)
         seconds = calls / RATE
-        order = [order[(place * 379) % len(order)] for place in range(len(order))] if len(order) % 379 else order
         async with (
             self._sipp("uac_short", folder / "short", by_sipp, seconds) as short,
             self._sipp("uac_drops", folder / "drops", dropped, seconds / 2) as drops,

@@ -11,9 +11,6 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-import numpy as np
-from numpy.typing import NDArray
-
 from switchhook.domain.model import Encoding
 from switchhook.media import g711
 
@@ -28,8 +25,8 @@ LONG_GREETING_S = 3.6
 BEEP_S = 0.12
 LONGEST_BEEP_S = 3.0
 _WINDOW_SAMPLES = 320
-_PURE = 0.8
-"""Share of a window's energy around its strongest frequency that makes it a tone."""
+_IMPURE = 0.12
+"""What is left over of a window, as a share of its sound, up to which it is one tone."""
 _SAME_HZ = 30.0
 _TONE_GAP_S = 0.1
 _SPECIAL_TONES_HZ = (950.0, 1400.0, 1800.0)
@@ -127,11 +124,11 @@ class AnswerDetector:
         if self.over(now):
             return
         linear = g711.decode(payload, self._encoding)
-        self._rhythm(loud=g711.level(payload, self._encoding) >= SPEECH_LEVEL, now=now)
+        self._rhythm(loud=g711.loudness(linear) >= SPEECH_LEVEL, now=now)
         self._window += linear
         while len(self._window) >= 2 * _WINDOW_SAMPLES:
             window, self._window = self._window[: 2 * _WINDOW_SAMPLES], self._window[2 * _WINDOW_SAMPLES :]
-            self._tones(strongest_tone_hz(np.frombuffer(window, dtype=np.int16)), now)
+            self._tones(tone_hz(window), now)
         if self._tones_heard and not self._tone_hz and now >= self._judge_at:
             self._judge_tones()
 
@@ -193,14 +190,9 @@ def _near(hz: float, wanted_hz: float) -> bool:
     return abs(hz - wanted_hz) <= _SPECIAL_WITHIN_HZ
 
 
-def strongest_tone_hz(window: NDArray[np.int16]) -> float:
-    """The frequency of a window of 40 ms when it is one tone between 350 and 2,500 Hz; else 0."""
-    samples = window.astype(np.float32)
-    if float(np.sqrt(np.mean(samples * samples))) < SPEECH_LEVEL:
+def tone_hz(linear: bytes) -> float:
+    """The frequency of 40 ms of linear samples when they are one tone between 350 and 2,500 Hz; else 0."""
+    if g711.loudness(linear) < SPEECH_LEVEL:
         return 0.0
-    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 4 * len(samples))) ** 2
-    step_hz = g711.RATE_HZ / (4 * len(samples))
-    peak = int(np.argmax(power))
-    around = power[max(0, peak - 8) : peak + 9].sum()
-    hz = peak * step_hz
-    return hz if around >= _PURE * power.sum() and 350 <= hz <= 2500 else 0.0
+    hz, rest = g711.sine_fit(linear)
+    return hz if rest <= _IMPURE and 350 <= hz <= 2500 else 0.0

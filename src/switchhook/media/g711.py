@@ -6,6 +6,7 @@ Linear sound is signed 16-bit in the machine's byte order; every supported machi
 from __future__ import annotations
 
 import warnings
+from math import acos, pi
 
 from switchhook.domain.model import Encoding
 
@@ -66,4 +67,25 @@ def mixed(linear: bytes, other: bytes) -> bytes:
 
 def level(payload: bytes, encoding: Encoding) -> int:
     """Return the root mean square of a G.711 payload, 0 to 32767."""
-    return audioop.rms(decode(payload, encoding), 2)
+    return loudness(decode(payload, encoding))
+
+
+def loudness(linear: bytes) -> int:
+    """Return the root mean square of linear samples, 0 to 32767."""
+    return audioop.rms(linear, 2)
+
+
+def sine_fit(linear: bytes) -> tuple[float, float]:
+    """Return the frequency in Hz of the one sine that fits linear samples best, and what is left over, as a share of the sound.
+
+    A sine obeys x[n] + x[n-2] = 2 cos(w) x[n-1]: the factor tells the frequency, and the rest how pure the tone is. Three samples
+    at least.
+    """
+    soft = audioop.mul(linear, 2, 0.25)  # the sum of two samples must fit
+    outer, middle = audioop.add(soft[4:], soft[:-4], 2), soft[2:-2]
+    strength = audioop.rms(middle, 2)
+    if not strength:
+        return 0.0, 1.0
+    factor = max(-2.0, min(2.0, audioop.findfactor(outer, middle)))
+    rest = audioop.rms(audioop.add(outer, audioop.mul(middle, 2, -factor), 2), 2)
+    return acos(factor / 2) * RATE_HZ / (2 * pi), rest / strength

@@ -82,7 +82,7 @@ class RealtimeAgent:
         self._farewell: Farewell | None = None
         self._approvals = Approvals(ids)
         self._garbage = self._waiting = self._paused = False
-        self._extra_update: bytes | None = None
+        self._consult: tuple[bytes, ...] = ()
         self._silence_watch = SilenceWatch(spec.idle_hang_up_ms)
 
     # -- packets ---------------------------------------------------------------------------------
@@ -213,14 +213,15 @@ class RealtimeAgent:
         if self._stage is not Stage.CLOSED:
             self._interrupt(now, cancel=True)
             self._paused = True
+            self._put_goodbye_off()
             self._settle(now)
 
     def consult(self, playout: Playout, briefing: str, tools: Sequence[ConsultTool], now: float) -> None:
         """Talk with somebody else meanwhile."""
         if self._stage is Stage.CLOSED:
             return
-        self._turn_to(playout, with_tools(self._spec.session_update, tools), now)
-        self._say_to_model(system_text(self._ids(), briefing))
+        self._consult = (with_tools(self._spec.session_update, tools), system_text(self._ids(), briefing))
+        self._turn_to(playout, self._consult, now)
         self._want = True
         self._settle(now)
 
@@ -228,19 +229,21 @@ class RealtimeAgent:
         """Talk with the caller again."""
         if self._stage is Stage.CLOSED:
             return
-        if self._extra_update is not None:
-            self._turn_to(playout, with_tools(self._spec.session_update, ()), now)
-            self._extra_update = None
+        if self._consult:
+            self._consult = ()
+            self._turn_to(playout, (with_tools(self._spec.session_update, ()),), now)
+        elif playout is not self._playout:
+            self.move(playout, now)
         self._paused = False
         self._settle(now)
 
-    def _turn_to(self, playout: Playout, update: bytes, now: float) -> None:
-        """Another party hears us from here on, and the model has other tools."""
+    def _turn_to(self, playout: Playout, told: Sequence[bytes], now: float) -> None:
+        """Another party hears us and is heard from here on; a model that is not there yet gets the same when it is."""
         self.move(playout, now)
         self._paused = self._caller_speaks = False
-        self._extra_update = update
-        if self._stage is Stage.READY:
-            self._send(update)
+        self._kept.clear()  # what one party said is not the other's
+        for text in (dialect.CLEAR_HEARD, *told) if self._stage is Stage.READY else ():
+            self._send(text)
 
     def stop(self, now: float) -> None:
         """The call is over."""
@@ -314,8 +317,7 @@ class RealtimeAgent:
         self._unacknowledged.clear()
         self._silenced.clear()
         self._playing.session_gone(now)
-        for name in ("answer", "progress", "ask", "roll-over", "last roll-over"):
-            self._deadlines.pop(name, None)
+        self._forget("answer", "progress", "ask", "roll-over", "last roll-over")
 
     def _on_updated(self, event: Event, now: float) -> None:
         if self._stage is not Stage.ESTABLISHING:
@@ -331,8 +333,8 @@ class RealtimeAgent:
             for speaker, text in self._transcript.so_far():
                 role = "assistant" if speaker is Speaker.AGENT else "user"
                 self._send(dialect.text_item(self._ids(), role, text))
-        if self._extra_update is not None:
-            self._send(self._extra_update)
+        for text in self._consult:
+            self._send(text)
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
         for kept in backlog:
@@ -481,8 +483,7 @@ class RealtimeAgent:
     def _on_response_created(self, event: Event, now: float) -> None:
         self._response = dialect.text_of(dialect.map_of(event, "response"), "id")
         self._server_may_go_on = self._turn_owed = False
-        self._deadlines.pop("answer", None)
-        self._deadlines.pop("ask", None)
+        self._forget("answer", "ask")
         self._deadlines["progress"] = now + patience.PROGRESS_S
         self._spoke = False
         if self._paused:
@@ -549,9 +550,6 @@ class RealtimeAgent:
         item = dialect.map_of(event, "item")
         self._deny_approval(item, now)
         self._ledger.item_done(dialect.text_of(event, "response_id"), item)
-
-    def _on_mcp_done(self, event: Event, now: float) -> None:
-        self._go_on_unless_server_does(now)
 
     def _go_on_unless_server_does(self, now: float) -> None:
         """Whether the model answers by itself after an MCP call is not documented: it is observed."""
@@ -653,15 +651,22 @@ class RealtimeAgent:
 
     def _ends_conversation(self, call: ToolCall) -> bool:
         """With somebody else on the line the conversation with the caller is not over: the call decides."""
-        return self._extra_update is None and self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION
+        return not self._consult and self._spec.builtin_tools.get(call.name) is BuiltinTool.END_CONVERSATION
 
     def _say_goodbye(self, call: ToolCall, now: float) -> None:
         self._ledger.returned(call.call_id, '{"status":"ending"}')
-        if self._farewell is None:
+        if self._farewell is None and not self._paused:
             self._farewell = Farewell.read(call.arguments, now)
             # Nothing the caller says from here on may cut the goodbye short: the model does not hear it.
             self._forwarding = False
             self._deadlines["farewell"] = now + patience.FAREWELL_S
+
+    def _put_goodbye_off(self) -> None:
+        """Nobody listens to it; when the pause is over the talk goes on."""
+        if self._farewell is not None and self._stage is not Stage.LEAVING:
+            self._farewell = None
+            self._forwarding = self._stage is Stage.READY
+            self._forget("farewell", "linger")
 
     def _settle_farewell(self, now: float) -> None:
         assert self._farewell is not None  # the callers looked
@@ -689,7 +694,7 @@ class RealtimeAgent:
         working = self._response is not None or self._requested or self._want or self._turn_owed or not self._ledger.idle
         speaking = self._caller_speaks or self._playing.any or not self._playout.idle or bool(self._digits)
         away = self._stage is not Stage.READY or self._paused or self._waiting or self._farewell is not None
-        return working or speaking or away
+        return working or speaking or away or bool(self._consult)
 
     def _watch_silence(self, now: float) -> None:
         self._deadlines.pop("silence", None)
@@ -755,6 +760,10 @@ class RealtimeAgent:
         else:
             self._backlog.append(text)
 
+    def _forget(self, *deadlines: str) -> None:
+        for name in deadlines:
+            self._deadlines.pop(name, None)
+
     def _send(self, text: bytes) -> None:
         self._effects.append(SendToModel(text))
 
@@ -780,8 +789,8 @@ _HANDLERS: Mapping[str, _Handler] = {
     "response.output_audio.done": RealtimeAgent._on_audio_done,
     "response.output_audio_transcript.delta": RealtimeAgent._on_words,
     "response.output_audio_transcript.done": RealtimeAgent._on_words_done,
-    "response.mcp_call.completed": RealtimeAgent._on_mcp_done,
-    "response.mcp_call.failed": RealtimeAgent._on_mcp_done,
+    "response.mcp_call.completed": lambda agent, _, now: agent._go_on_unless_server_does(now),
+    "response.mcp_call.failed": lambda agent, _, now: agent._go_on_unless_server_does(now),
 }
 _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "establish": RealtimeAgent._on_establish_late,

@@ -184,3 +184,5 @@ def response_create(event_id: str, response: Mapping[str, object] | None = None)
 
 
 RESPONSE_CANCEL = b'{"type":"response.cancel"}'
+CLEAR_HEARD = b'{"type":"input_audio_buffer.clear"}'
+"""Forget the sound that is no turn yet."""
