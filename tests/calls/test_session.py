@@ -819,6 +819,114 @@ def test_the_destinations_phone_system_moves_the_caller() -> None:
     assert house.verdict.reason == "callee-hung-up"
 
 
+def test_a_moved_line_has_the_limit_of_the_policy() -> None:
+    spec = replace(SPEC, speaks_first=False, roll_over_after_ms=None)
+    house = House(CallPlan(NUMBER, (Answer(), Converse(spec, ())), max_seconds=3 * 3600))
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        house.callee(LegAnswered())
+        await asyncio.sleep(3601)
+        assert house.dialer.legs[0].done == ["hang up"]
+
+    live(house, story)
+    assert house.verdict == Verdict(Ending.COMPLETED, "max-duration", "Maximum call duration reached")
+
+
+def test_a_destination_that_refers_the_caller_and_hangs_up_leaves_nobody_ringing() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        first = house.dialer.legs[0]
+        house.callee(LegAnswered())
+        first.emit(TransferAsked("+13035550000"))
+        await asyncio.sleep(0.1)
+        first.emit(LegEnded("callee-hung-up"))
+        assert house.dialer.legs[1].closed, "nobody is left for whom it rings"
+
+    live(house, story)
+
+
+def test_a_caller_who_is_moved_while_a_transfer_rings_hears_the_agent_again_on_the_new_line() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        new = FakeLeg()
+        house.session.replace_line(new)
+        await asyncio.sleep(0.1)
+        house.callee(LegEnded("refused", "", 486))
+        house.model("response.created", response={"id": "r2"})
+        house.model(
+            "response.output_audio.delta", response_id="r2", item_id="m2", content_index=0, output_index=0, delta="/////w=="
+        )
+        assert isinstance(new.playout, FakePlayout)
+        assert new.playout.played
+        assert new.on_audio is not None
+        new.emit(LegEnded("caller-hung-up"))
+        await asyncio.sleep(1)
+
+    live(house, story)
+
+
+def test_a_goodbye_that_a_transfer_overtakes_does_not_end_the_call() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.establish()
+        house.model("response.created", response={"id": "r1"})
+        house.model("response.output_item.done", response_id="r1", item=call_item(0))
+        house.model("response.output_item.done", response_id="r1", item=transfer_item(False))
+        house.model("response.done", response={"id": "r1", "status": "completed", "output": []})
+        await asyncio.sleep(0.1)
+        house.model("response.created", response={"id": "r2"})
+        house.model("response.done", response={"id": "r2", "status": "cancelled", "output": []})
+        asked = len(house.sent("response.create"))
+        await asyncio.sleep(20)
+        assert len(house.sent("response.create")) == asked, "nobody would hear it"
+        house.callee(LegEnded("refused", "", 486))
+        assert outputs(house)["t-blind"]["result"] == "busy"
+        assert len(house.sent("response.create")) > asked, "the agent goes on"
+        assert house.agents.links[0].is_open
+        assert house.leg.on_audio is not None
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+
+
+def test_a_model_that_is_replaced_while_the_destination_is_briefed_is_told_with_whom_it_talks() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=True)
+        await asyncio.sleep(0.1)
+        house.callee(LegAnswered())
+        house.lost()
+        for link in house.agents.links:
+            link.sent.clear()
+        house.establish()
+        told = [
+            item["item"]["content"][0]["text"] for item in house.sent("conversation.item.create") if "content" in item["item"]
+        ]
+        assert any("is on hold" in text for text in told)
+        assert [tool["name"] for tool in house.sent("session.update")[-1]["session"]["tools"]] == [
+            "complete_transfer",
+            "cancel_transfer",
+        ]
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+
+
 def sabotage(house: House, what: str) -> None:
     """Make one collaborator raise whenever it is asked."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +90,35 @@ def test_attended_by_refer_takes_the_place_of_the_destinations_leg() -> None:
     assert machine.take() == [], "the destination's leg goes when another call takes its place"
     machine.refer_progress(ReferProgress(200, final=True), 12)
     assert machine.take() == [TransferOver(DialResult.CONNECTED, put_through=True, referred=True, status=200)]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_caller_is_not_put_through_to_a_destination_that_has_left(accepted: bool) -> None:
+    machine = TransferMachine(TransferOrder("+13035551212", "", attended=True), TransferMode.REFER)
+    machine.start(0)
+    machine.admitted(PERMIT, 0)
+    machine.quiet(0)
+    machine.callee(LegAnswered(), 3)
+    machine.accept(9)
+    machine.refer_progress(ReferProgress(202, final=False), 10)
+    machine.callee(LegEnded("callee-hung-up"), 11)
+    machine.take()
+    machine.refer_progress(ReferProgress(487, final=True, accepted=accepted), 12)
+    [over] = machine.take()
+    assert isinstance(over, TransferOver)
+    assert (over.result, over.put_through) == (DialResult.DROPPED, False)
+
+
+def test_a_carriers_talk_has_the_limit_of_the_order() -> None:
+    machine = TransferMachine(TransferOrder("+13035551212", "", talk_s=60), TransferMode.CARRIER)
+    script: list[tuple[float, Callable[[float], None]]] = [
+        (0, machine.start),
+        (0.1, lambda now: machine.admitted(PERMIT, now)),
+        (0.2, machine.quiet),
+        (5, lambda now: machine.refer_progress(ReferProgress(200, final=False), now)),
+    ]
+    seen = simulate(machine, script, until=1000)
+    assert seen[-1] == (70, TransferOver(DialResult.CONNECTED, put_through=True, status=200, detail="max-duration"))
 
 
 def test_a_carriers_talk_lets_the_agent_go_when_it_is_answered_and_ends_with_its_word() -> None:

@@ -325,7 +325,8 @@ async def test_a_thousand_calls_leave_nothing_behind(tmp_path: Path) -> None:
         )
         async with network, hangs_up.process():
             await soak.warm_up()
-            before = await _settled(exchange)
+            await exchange.idle()
+            before = await held(exchange)
             exchange.backend.end_statuses = [500] * 20
             await soak.run(tmp_path / "soak", CALLS)
             after = await _settled(exchange)
@@ -340,7 +341,7 @@ async def test_a_thousand_calls_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 async def _settled(exchange: Exchange) -> Held:
-    """Wait until nothing is under way; a request to somebody who has vanished is repeated for 32 s."""
+    """Wait until nothing is under way. SIP over UDP remembers each request for 32 s, and repeats one to somebody who has vanished."""
     await exchange.idle()
 
     async def find() -> Held | None:

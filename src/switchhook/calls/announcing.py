@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from switchhook.calls.parts import CallParts
+from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.plan import PlaySound, PressKeys, Say
 from switchhook.domain.ports import Leg
 
@@ -94,9 +95,11 @@ class Announcer:
             if isinstance(action, Say):
                 return await parts.voice.synthesize(action.text, encoding)
             return b"" if parts.greetings is None else await parts.greetings.fetch(action.url, encoding)
-        except Exception as error:  # whatever it died of, the call goes on without the message
-            log.warning("message not spoken", exc_info=error)
-            return b""
+        except SwitchhookError as error:
+            log.warning("message not spoken: %s", error)
+        except Exception:  # whatever it died of, the call goes on without the message
+            log.exception("message not spoken")
+        return b""
 
     def _enqueue(self) -> None:
         playout, now = self._host.leg.playout, self._parts.clock.now()

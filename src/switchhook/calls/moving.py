@@ -12,6 +12,7 @@ from switchhook.calls.parts import CallParts
 from switchhook.calls.transfer import Admit, DialCallee, DropCallee, Join, TransferEffect, TransferMachine, TransferOver
 from switchhook.domain.dialling import DialPermit, DialRequest, DialResult
 from switchhook.domain.model import CallId, TransferMode
+from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import TransferOrder
 from switchhook.domain.ports import Leg, LegAnswered, LegEnded, LegEvent, LegProgress, OfferedLeg, TransferAsked
 from switchhook.driver import Driver
@@ -46,6 +47,12 @@ class MoveHost(Protocol):
 
     def fault(self, fault: Exception) -> None:
         """Something broke."""
+
+    def has(self, leg: Leg) -> bool:
+        """Whether the call's party is on that line."""
+
+    def stop(self, verdict: Verdict) -> None:
+        """End the call."""
 
 
 class LineMove:
@@ -95,6 +102,9 @@ class LineMove:
                 self._dial(effect)
             case Join():
                 self._moved()
+            case DropCallee() if self._line is not None and self.over and self._host.has(self._line):
+                # The longest time that the policy allows on the new line: whoever is on it is hung up on in good order.
+                self._host.stop(Verdict(Ending.COMPLETED, "max-duration", "Maximum call duration reached"))
             case DropCallee() if self._line is not None:
                 self._line.close()
             case TransferOver() if not self.over:

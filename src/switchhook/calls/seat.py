@@ -66,6 +66,7 @@ class AgentSeat:
     def consult(self, leg: Leg, briefing: str, tools: Sequence[ConsultTool]) -> None:
         """The agent talks with the party on `leg`."""
         self.tell(lambda agent, now: agent.consult(leg.playout, briefing, tools, now))
+        self.overhear = None  # it was about the other party
         self._listen(leg)
 
     def resume(self, leg: Leg) -> None:

@@ -236,15 +236,17 @@ class TransferMachine:
         if not event.final:
             if answered and self._mode is TransferMode.CARRIER:
                 assert self._permit is not None  # nobody is asked without one
-                self._deadlines["refer"] = now + self._permit.max_seconds + SPARE_S
+                self._deadlines["refer"] = now + self._talk_s(self._permit) + SPARE_S
                 self._released = True
                 self._effects.append(ReleaseAgent())
             return
         self._deadlines.pop("refer", None)
         if answered or self._released:
             self._over(DialResult.CONNECTED, put_through=True, referred=self._mode is TransferMode.REFER)
-        elif self.step is Step.HANDING_OVER:
+        elif self.step is Step.HANDING_OVER and self._dialled:
             self._join(now)  # the destination is on the line: we connect the two ourselves
+        elif self.step is Step.HANDING_OVER:
+            self._fail(DialResult.DROPPED, "the destination left before the peer had connected the caller")
         elif event.accepted:
             self._fail(result_of_status(event.status), "the peer could not reach the destination")
         else:
@@ -362,8 +364,11 @@ class TransferMachine:
         assert self._permit is not None  # nothing is dialled without one
         self.step = Step.BRIDGED
         self._deadlines.clear()
-        self._deadlines["bridged"] = now + min(self._permit.max_seconds, self.order.talk_s or self._permit.max_seconds)
+        self._deadlines["bridged"] = now + self._talk_s(self._permit)
         self._effects.append(Join())
+
+    def _talk_s(self, permit: DialPermit) -> float:
+        return min(permit.max_seconds, self.order.talk_s or permit.max_seconds)
 
     def _fail(self, result: DialResult, detail: str) -> None:
         self._drop()

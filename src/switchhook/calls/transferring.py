@@ -77,7 +77,7 @@ class CallTransfer:
         self._driver = Driver(self._machine, self._perform, host.fault)
         self._callee: Leg | None = None
         self._bridge: Joined | None = None
-        self._waiting: WaitingSound | None = None
+        self._waiting: tuple[Leg, WaitingSound] | None = None
         self._started_at = parts.clock.utc()
         self._joined_at: datetime | None = None
         self._moving: LineMove | None = None
@@ -117,7 +117,9 @@ class CallTransfer:
             self._bridge.close()
             self._bridge = self._parts.joining.join(self._host.leg, self._callee)
         elif self._waiting is not None:
-            self._parts.joining.play(self._host.leg, self._waiting)
+            _, sound = self._waiting
+            self._quiet()
+            self._wait(sound)
 
     def caller_gone(self) -> None:
         """The caller's line has ended."""
@@ -169,6 +171,8 @@ class CallTransfer:
         if not self.joined or (self._moving is not None and not self._moving.over):
             callee.refer_result(603)
             return
+        if self._moving is not None:
+            self._moving.close()
         self._moving = LineMove(self._host, self._parts, callee, self._order.caller, self._callee_moved)
         self._moving.start(event)
 
@@ -213,8 +217,11 @@ class CallTransfer:
     def _hold(self, sound: WaitingSound) -> None:
         if self._host.seat is not None:
             self._host.seat.pause()
-        self._waiting = sound
-        self._parts.joining.play(self._host.leg, sound)
+        self._wait(sound)
+
+    def _wait(self, sound: WaitingSound) -> None:
+        self._waiting = (self._host.leg, sound)
+        self._parts.joining.play(*self._waiting)
 
     def _dial(self, effect: DialCallee) -> None:
         order, leg = self._order, self._host.leg
@@ -259,10 +266,13 @@ class CallTransfer:
 
     def _quiet(self) -> None:
         if self._waiting is not None:
+            leg, _ = self._waiting
             self._waiting = None
-            self._parts.joining.quiet(self._host.leg)
+            self._parts.joining.quiet(leg)
 
     def _over(self, effect: TransferOver) -> None:
+        if self._moving is not None:
+            self._moving.close()
         self._drop()
         self._quiet()
         self._release()

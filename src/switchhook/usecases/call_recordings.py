@@ -132,9 +132,7 @@ class CallRecordings:
             raise _not_found(recording_sid)
         record, path = found
         if record.encrypted:
-            raise SteeringRefused(
-                400, NOT_RECORDING, "The recording is encrypted; fetch it over its contract's own API"
-            )
+            raise SteeringRefused(400, NOT_RECORDING, "The recording is encrypted; fetch it over its contract's own API")
         return self._opened(record, path, kind)
 
     @asynccontextmanager

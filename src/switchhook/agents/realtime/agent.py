@@ -520,9 +520,7 @@ class RealtimeAgent:
             self._want = True
             self._deadlines["ask"] = now + patience.SERVER_TURN_S
         self._judge(response, response_id, now)
-        if self._stage is Stage.CLOSED:
-            return
-        if self._playout.idle:
+        if self._stage is not Stage.CLOSED and self._playout.idle:
             self.drained(now)
 
     def _judge(self, response: Mapping[str, Any], response_id: str, now: float) -> None:
@@ -711,9 +709,7 @@ class RealtimeAgent:
     def _end_digits(self, now: float) -> None:
         digits = self._digits.take()
         self._deadlines.pop("digits", None)
-        if self._farewell is not None:
-            return
-        if digits:
+        if digits and self._farewell is None:
             item_id = self._ids()
             text = f"DTMF: {digits}"
             self._transcript.say(item_id, Speaker.CALLER, text, now)
@@ -726,15 +722,9 @@ class RealtimeAgent:
     def _on_establish_late(self, now: float) -> None:
         self._replace_or_fail(True, "the model's session was not established in time", now)
 
-    def _on_no_answer(self, now: float) -> None:
-        if self._last_frame + patience.ANSWER_S > now:
-            self._deadlines["answer"] = self._last_frame + patience.ANSWER_S
-            return
-        self._replace_or_fail(True, "the model made no progress", now)
-
-    def _on_no_progress(self, now: float) -> None:
-        if self._last_frame + patience.PROGRESS_S > now:
-            self._deadlines["progress"] = self._last_frame + patience.PROGRESS_S
+    def _on_no_progress(self, name: str, patience_s: float, now: float) -> None:
+        if self._last_frame + patience_s > now:
+            self._deadlines[name] = self._last_frame + patience_s
             return
         self._replace_or_fail(True, "the model made no progress", now)
 
@@ -794,8 +784,8 @@ _HANDLERS: Mapping[str, _Handler] = {
 }
 _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "establish": RealtimeAgent._on_establish_late,
-    "answer": RealtimeAgent._on_no_answer,
-    "progress": RealtimeAgent._on_no_progress,
+    "answer": lambda agent, now: agent._on_no_progress("answer", patience.ANSWER_S, now),
+    "progress": lambda agent, now: agent._on_no_progress("progress", patience.PROGRESS_S, now),
     "ask": RealtimeAgent._on_nothing,
     "held": RealtimeAgent._on_nothing,
     "digits": RealtimeAgent._end_digits,
