@@ -24,7 +24,7 @@ from switchhook.domain.plan import AnswerDetection, CallPlan, OnMachine
 from switchhook.domain.ports import LegAnswered, LegEnded
 from switchhook.media import tones
 from tests.calls.fakes import FakeLeg, FakePlayout
-from tests.calls.test_session import NUMBER, TALK, House, live
+from tests.calls.test_session import NUMBER, TALK, House, asked_to_transfer, live
 from tests.media.test_answer_detection import babble, quiet
 
 U = Encoding.PCMU
@@ -159,3 +159,24 @@ def test_an_inbound_call_is_not_judged() -> None:
 
     live(house, story)
     assert house.book.reports[0].answered_by is None
+
+
+def test_the_destination_of_a_transfer_is_not_taken_for_the_party_that_answered() -> None:
+    house = outbound(AnswerDetection(OnMachine.HANG_UP))
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        leg = house.dialer.legs[0]
+        house.establish()
+        leg.emit(LegAnswered())
+        await played_to(leg, house, quiet(300) + babble(500) + quiet(1000))
+        asked_to_transfer(house, attended=True)
+        await asyncio.sleep(0.1)
+        destination = house.dialer.legs[1]
+        destination.emit(LegAnswered())
+        await played_to(destination, house, babble(9000))
+        destination.emit(LegEnded("callee-hung-up"))
+        leg.emit(LegEnded("callee-hung-up"))
+
+    live(house, story)
+    assert house.book.reports[0].answered_by == "human"

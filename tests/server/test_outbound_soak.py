@@ -33,7 +33,7 @@ from tests.server.waiting import eventually
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("sipp")]
 
 CALLS = int(os.environ.get("SOAK_CALLS", "1000"))
-RATE = 10.0
+RATE = 13.0
 """Calls a second, those of sipp among them."""
 FREE_HANDS = 8
 """Descriptors and tasks more than before that are no leak: idle connections to the customer."""
@@ -341,7 +341,7 @@ async def test_a_thousand_calls_leave_nothing_behind(tmp_path: Path) -> None:
 
 
 async def _settled(exchange: Exchange) -> Held:
-    """Wait until nothing is under way. SIP over UDP remembers each request for 32 s, and repeats one to somebody who has vanished."""
+    """Wait until nothing is under way. SIP over UDP remembers each request for 32 s, and repeats it to who has vanished."""
     await exchange.idle()
 
     async def find() -> Held | None:

@@ -119,9 +119,9 @@ async def test_a_call_from_start_to_end(tmp_path: Path) -> None:
         session = await home.model.session()
         assert session.headers["Authorization"] == f"Bearer {CANARIES['openai']}"
         await greeted(session, call)
+        session.caller_spoke("I need two units delivered Friday.")
         session.calls_tool("call_1", "check_availability", {"date": "April 15, 2026"})
         assert await session.output_of("call_1") == "done"
-        session.caller_spoke("I need two units delivered Friday.")
         await call.hang_up()
         (end,) = await home.backend.wait_for("end")
         (start,), (tool,) = home.backend.of("start"), home.backend.of("tool")

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from switchhook.agents.conversation import ConversationFailed, ConversationOver
+from switchhook.agents.conversation import ConsultTool, ConversationFailed, ConversationOver
 from tests.agents.realtime.talk import Talk
 from tests.peers.model import ModelSession
 
@@ -30,6 +30,7 @@ STEPS = st.lists(
         st.tuples(st.just("wait"), st.sampled_from([0.0, 0.05, 0.7, 2.0, 12.0, 70.0])),
         st.tuples(st.just("lose"), st.booleans()),
         st.tuples(st.just("connect")),
+        st.tuples(st.sampled_from(["pause", "consult", "resume", "told"])),
         st.tuples(st.just("expire")),
         st.tuples(st.just("error"), st.sampled_from(["x", "conversation_already_has_active_response"])),
     ),
@@ -48,6 +49,8 @@ class Chaos:
         talk, (kind, *values) = self.talk, step
         if kind in ("wait", "press", "hear", "lose", "connect", "returns"):
             self.outside(kind, values)
+        elif kind in ("pause", "consult", "resume", "told"):
+            self.turn(kind)
         elif talk.up:
             talk.does(lambda model: self.model(model, kind, values))
 
@@ -65,6 +68,18 @@ class Chaos:
             talk.connect()
         elif kind == "returns" and talk.tools:
             talk.returns(talk.tools[values[0] % len(talk.tools)].call.call_id, "output")
+
+    def turn(self, kind: str) -> None:
+        """The call has somebody else for the agent to talk with, or nobody, or news."""
+        talk, agent = self.talk, self.talk.agent
+        if kind == "pause":
+            talk.feed(agent.pause)
+        elif kind == "consult":
+            talk.feed(lambda now: agent.consult(talk.playout, "somebody else", (ConsultTool("take", "Take it."),), now))
+        elif kind == "resume":
+            talk.feed(lambda now: agent.resume(talk.playout, now))
+        else:
+            talk.feed(lambda now: agent.told("a voicemail", now))
 
     def model(self, model: ModelSession, kind: str, values: list[Any]) -> None:
         if kind == "respond" and model.active is None:

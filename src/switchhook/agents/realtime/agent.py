@@ -333,8 +333,8 @@ class RealtimeAgent:
             for speaker, text in self._transcript.so_far():
                 role = "assistant" if speaker is Speaker.AGENT else "user"
                 self._send(dialect.text_item(self._ids(), role, text))
-        for text in self._consult:
-            self._send(text)
+        for frame in self._consult:
+            self._send(frame)
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
         for kept in backlog:
