@@ -377,7 +377,8 @@ class RealtimeAgent:
     def _on_error(self, event: Event, now: float) -> None:
         error = dialect.map_of(event, "error")
         code = dialect.text_of(error, "code") or dialect.text_of(error, "type") or "error"
-        self._log(f"AI Session: error {code}: {without_secrets(dialect.text_of(error, 'message'), self._spec)[:500]}")
+        if code != dialect.NOTHING_TO_CANCEL:
+            self._log(f"AI Session: error {code}: {without_secrets(dialect.text_of(error, 'message'), self._spec)[:500]}")
         busy = code == "conversation_already_has_active_response"
         if code == "session_expired":
             self._replace_or_fail(True, "the model's session expired", now)

@@ -36,6 +36,8 @@ _FORMATS = {
 APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_TAIL = b'"}'
 
+NOTHING_TO_CANCEL = "response_cancel_not_active"
+"""The error of a cancellation that crossed the end of its response: nothing is wrong."""
 NOBODY_ASKS = (
     "AI Session: turn_detection is off or create_response is false: the AI answers keys and tools, but not the caller's words"
 )
