@@ -52,7 +52,17 @@ def kinds(effects: list[AnswerEffect]) -> list[type]:
 
 def test_a_message_is_left_after_the_beep() -> None:
     effects = watched(LEAVE, babble(4500), quiet(400), tones.tone((1000,), 400, U), quiet(400))
-    assert kinds(effects) == [Answered, SilenceAgent, LeaveMessage]
+    assert kinds(effects) == [Answered, SilenceAgent, Answered, LeaveMessage]
+
+
+def test_nobody_is_hung_up_on_for_talking_long() -> None:
+    hang_up = AnswerDetection(OnMachine.HANG_UP)
+    assert kinds(watched(hang_up, babble(6000), quiet(2000))) == [Answered]
+    assert kinds(watched(hang_up, babble(6000), quiet(500), tones.tone((1000,), 400, U), quiet(400))) == [
+        Answered,
+        Answered,
+        GiveUp,
+    ]
 
 
 def test_a_message_is_left_when_the_machine_falls_silent_without_a_beep() -> None:

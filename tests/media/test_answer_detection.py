@@ -53,7 +53,8 @@ def test_silence_alone_tells_nothing() -> None:
 
 def test_the_beep_is_told_when_it_has_ended() -> None:
     found = told(babble(4000), quiet(500), tones.tone((1000,), 400, U), quiet(500))
-    assert kinds(found) == [Answerer.VOICEMAIL, None]
+    assert kinds(found) == [Answerer.VOICEMAIL, Answerer.VOICEMAIL, None]
+    assert [item.sure for item in found if isinstance(item, Detected)] == [False, True]
     assert isinstance(found[-1], BeepHeard)
 
 

@@ -126,7 +126,8 @@ class AnswerWatch:
         elif found.answerer is Answerer.SCREENER or self._wanted.on_machine is OnMachine.TELL_AGENT:
             self._effects.append(TellAgent(_TOLD[found.answerer]))
         elif self._wanted.on_machine is OnMachine.HANG_UP or not self._wanted.message:
-            self._finish(GiveUp())
+            if found.sure:  # nobody is hung up on for talking long
+                self._finish(GiveUp())
         else:
             self._waits = True
             self._loud_at = now

@@ -219,6 +219,7 @@ class CallMachine:
         self._leg_released = False
         self._agent_open = False
         self._agent_failure: tuple[FailureKind, str] | None = None
+        self._agent_over: str | None = None
         self._transferring = False
         self._just_spoke = False
         self._verdict: Verdict | None = None
@@ -288,7 +289,11 @@ class CallMachine:
 
     def agent_over(self, now: float, reason: str = "agent-ended") -> None:
         """The agent said goodbye, or nobody has said anything for long; `reason` is the verdict's."""
-        if isinstance(self._flow.current, Converse) and self.stage is Stage.TALKING and not self._transferring:
+        if not isinstance(self._flow.current, Converse) or self.stage is not Stage.TALKING:
+            return
+        if self._transferring:
+            self._agent_over = reason  # the transfer may yet succeed
+        else:
             self._decide(Verdict(Ending.COMPLETED, reason))
             self._close_agent()
             self._perform(self._flow.done(), now)
@@ -340,6 +345,8 @@ class CallMachine:
         elif self._agent_failure is not None:
             failure, self._agent_failure = self._agent_failure, None
             self.agent_failed(*failure, now)
+        elif self._agent_over is not None:
+            self.agent_over(now, self._agent_over)
 
     def spoken(self, now: float) -> None:
         """The message was heard, or cannot be spoken."""
@@ -360,7 +367,7 @@ class CallMachine:
         if not self.in_progress:
             return
         self._close_agent()
-        self._agent_failure = None
+        self._agent_failure = self._agent_over = None
         for name in ("say", "ask", "linger"):
             self._deadlines.pop(name, None)
         self._effects.append(StopPlaying())

@@ -25,21 +25,14 @@ from switchhook.agents.conversation import (
     Uttered,
 )
 from switchhook.calls.announcing import Announcer
-from switchhook.calls.answering import (
-    Answered,
-    AnswerEffect,
-    AnswerWatch,
-    GiveUp,
-    LeaveMessage,
-    SilenceAgent,
-    TellAgent,
-)
 from switchhook.calls.greeting import greet
+from switchhook.calls.listening import AnswerListener
 from switchhook.calls.machine import (
     AgentMayBegin,
     AnswerLeg,
     Ask,
     CallEffect,
+    CallLimits,
     CallMachine,
     CloseLeg,
     DialLeg,
@@ -90,7 +83,6 @@ from switchhook.domain.ports import (
 )
 from switchhook.domain.report import CallReport
 from switchhook.driver import Driver
-from switchhook.media.answer_detection import Answerer
 
 log = logging.getLogger(__name__)
 current_call: ContextVar[str] = ContextVar("current_call", default="")
@@ -120,7 +112,7 @@ class CallSession:
         self._parts = parts
         self._permit = permit
         self._ordered = ordered
-        self._machine = CallMachine(parts.limits, outbound=offered is None)
+        self._machine = CallMachine(_limits(parts, permit), outbound=offered is None)
         self._seat: AgentSeat | None = None
         self._transfer: CallTransfer | None = None
         self._transfer_call: ToolCall | None = None
@@ -128,9 +120,7 @@ class CallSession:
         self._permits: list[tuple[DialPermit, datetime]] = []
         self._recorded = RecordedLine(parts, attempt.call_id, self.write_log)
         self._journal: CallJournal | None = None
-        self._watch: AnswerWatch | None = None
-        self._watch_driver: Driver | None = None
-        self._answered_by: Answerer | None = None
+        self._listener = AnswerListener(self)
         self._greeting_url: str | None = None
         self._ended_at: datetime | None = None
         self._announcer = Announcer(self, parts, lambda: self._feed(self._machine.spoken))
@@ -194,7 +184,9 @@ class CallSession:
             self._ordered.leg_event(event)
         if isinstance(event, LegEnded):
             if self._transfer is not None:
+                self._dropping_transfer = True  # what follows in the flow has nobody to be done for
                 self._transfer.caller_gone()
+                self._dropping_transfer = False
         elif isinstance(event, TransferAsked):
             self._asked_to_move(event)
         elif self._transfer is not None:
@@ -298,8 +290,6 @@ class CallSession:
 
     async def _route(self) -> None:
         decision = await self._parts.routing.route(self.attempt) if self._ordered is None else self._ordered.plan
-        if isinstance(decision, CallPlan) and self._permit is not None:
-            decision = replace(decision, max_seconds=min(decision.max_seconds, self._permit.max_seconds))
         self._feed(lambda now: self._machine.routed(decision, now))
 
     def _write_down(self) -> None:
@@ -360,9 +350,7 @@ class CallSession:
         """The flow takes the place of whatever the call does: an agent is dismissed, a transfer dropped. See `in_progress`."""
         if not self._machine.in_progress:
             return
-        watch, self._watch_driver = self._watch_driver, None
-        if watch is not None:
-            watch.close()
+        self._listener.stop()
         self.write_log("Call: redirected by the customer")
         self._feed(lambda now: self._machine.redirect(flow, now))
 
@@ -385,42 +373,15 @@ class CallSession:
         if seat is None or plan is None:
             return
         if plan.answer_detection is not None:
-            now = self._parts.clock.now()
-            self._watch = AnswerWatch(plan.answer_detection, self.leg.encoding, now)
-            self._watch_driver = Driver(self._watch, self._perform_for_watch, self.fault)
-            seat.overhear = self._overhear
+            self._listener.start(plan.answer_detection, seat, self.leg.encoding, self._parts.clock.now())
         seat.party_arrived()
         self._greet(seat)
-
-    def _overhear(self, payload: bytes, now: float) -> None:
-        watch, driver = self._watch, self._watch_driver
-        if watch is not None and driver is not None:
-            watch.hear(payload, now)
-            driver.drain()
-            if watch.done and self._seat is not None:
-                self._seat.hear_alone()
-
-    def _perform_for_watch(self, effect: AnswerEffect) -> None:
-        match effect:
-            case Answered(answerer=answerer, evidence=evidence):
-                self._answered_by = answerer
-                self.write_log(f"Answer: {answerer.value} ({evidence})")
-            case SilenceAgent():
-                self._tell_agent(lambda agent, now: agent.pause(now))
-            case TellAgent(text=text):
-                self._tell_agent(lambda agent, now: agent.told(text, now))
-            case LeaveMessage(text=text):
-                self._feed(lambda now: self._machine.machine_answered(text, "message-left", now))
-            case GiveUp():
-                reason = self._answered_by.value if self._answered_by is not None else "machine"
-                self._feed(lambda now: self._machine.machine_answered(None, reason, now))
 
     def _uttered(self, utterance: Utterance) -> None:
         if self._journal is not None:
             self._journal.utterance(utterance)
-        watch, driver = self._watch, self._watch_driver
-        if watch is not None and driver is not None and utterance.speaker is Speaker.CALLER:
-            driver.feed(lambda now: watch.words(utterance.text, now))
+        if utterance.speaker is Speaker.CALLER:
+            self._listener.words(utterance.text)
 
     def _perform_for_agent(self, effect: AgentEffect) -> None:
         match effect:
@@ -432,6 +393,8 @@ class CallSession:
                 self.write_log(text)
             case ConversationOver(reason=reason):
                 self._feed(lambda now: self._machine.agent_over(now, reason))
+                if self._transfer is not None:
+                    self._transfer.agent_gone()
             case ConversationFailed(kind=kind, detail=detail):
                 self._agent_failed(kind, detail)
             case _:
@@ -446,6 +409,9 @@ class CallSession:
     def _run_tool(self, call: ToolCall) -> None:
         builtin = self._seat.spec.builtin_tools.get(call.name) if self._seat is not None else None
         if self._transfer is not None and self._decides(call, builtin):
+            return
+        if call.name in (COMPLETE, CANCEL):
+            self._return_tool(call, '{"status":"over"}')  # decided by a key or a hang-up meanwhile; none of the customer's
             return
         if builtin is BuiltinTool.TRANSFER_CALL:
             self._asked_to_transfer(call)
@@ -499,7 +465,12 @@ class CallSession:
         self._feed(self._machine.transfer_begun)
         self._begin_transfer(order)
 
+    def machine_answered(self, message: str | None, reason: str) -> None:
+        """No person answered: a message is left, or nothing."""
+        self._feed(lambda now: self._machine.machine_answered(message, reason, now))
+
     def _begin_transfer(self, order: TransferOrder) -> None:
+        self._listener.stop()
         self._transfer = CallTransfer(order, self, self._parts)
         self._transfer.start()
 
@@ -550,6 +521,10 @@ class CallSession:
 
     def replace_line(self, leg: OfferedLeg) -> None:
         """Somebody takes our party's place (INVITE with Replaces)."""
+        if leg.encoding is not self.leg.encoding:
+            leg.subscribe(_ignore)
+            leg.reject(488)  # agent and recording speak the old line's
+            return
         take_over(leg, self._taken_over)
 
     def _taken_over(self, leg: Leg) -> None:
@@ -557,6 +532,8 @@ class CallSession:
         if self._machine.stage is not Stage.TALKING or old is None:
             leg.hang_up()
             return
+        if self._moving is not None:
+            self._moving.close()
         self.write_log("Transfer: the party was replaced by another of its phone system")
         self._move(leg)
         let_go(old)
@@ -568,6 +545,8 @@ class CallSession:
             return
         plan = self._machine.plan
         assert plan is not None  # a call that talks has one
+        if self._moving is not None:
+            self._moving.close()
         self._moving = LineMove(self, self._parts, self.leg, plan.number.number, self._moved)
         self._moving.start(event)
 
@@ -610,7 +589,9 @@ class CallSession:
             steps.insert(0, self._transfer.close)
         if self._line is not None:
             steps.append(self._line.close)
-        steps += [driver.close for driver in (self._driver, self._watch_driver) if driver is not None]
+        steps.append(self._listener.stop)
+        if self._driver is not None:
+            steps.append(self._driver.close)
         if self._moving is not None:
             steps.insert(0, self._moving.close)
         steps.append(self._return_permits)
@@ -622,7 +603,7 @@ class CallSession:
         # What leads back here is let go, so that the memory of a finished call does not wait for the garbage collector.
         if self._line is not None:
             self._line.subscribe(_ignore)
-        self._driver = self._tasks = self._transfer = self._moving = self._watch_driver = None
+        self._driver = self._tasks = self._transfer = self._moving = None
 
     def _return_permits(self) -> None:
         now = self._parts.clock.utc()
@@ -656,10 +637,16 @@ class CallSession:
             transfers=tuple(self._transfers),
             referred_out=any(record.referred for record in self._transfers),
             end_webhook_owed=any(decision is not None and decision.end_webhook_owed for decision in (plan, refusal)),
-            answered_by=self._answered_by.value if self._answered_by is not None else None,
+            answered_by=self._listener.answered_by,
             usage=self._usage,
             figures=dict(self._line.figures) if self._line is not None else {},
         )
+
+
+def _limits(parts: CallParts, permit: DialPermit | None) -> CallLimits:
+    """An outbound call lasts no longer than the policy lets it."""
+    limits = parts.limits
+    return limits if permit is None else replace(limits, call_s=min(limits.call_s, permit.max_seconds))
 
 
 def _ignore(event: LegEvent) -> None:

@@ -52,6 +52,8 @@ class Detected:
     answerer: Answerer
     evidence: str
     """For the log."""
+    sure: bool = True
+    """False: by the rhythm alone, which noise and talkative people have too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class AnswerDetector:
         self._until = answered_at + WATCH_S
         self._found: list[Detected | BeepHeard] = []
         self._answerer: Answerer | None = None
-        self._by_words = False
+        self._by_words = self._sure = False
         self._greeting_began: float | None = None
         self._greeting_ended = 0.0
         self._greetings = 0
@@ -150,7 +152,7 @@ class AnswerDetector:
                 self._greetings += 1
             self._greeting_ended = now
             if self._greetings == 1 and now - began >= LONG_GREETING_S:
-                self._conclude(Answerer.VOICEMAIL, f"it spoke for {now - began:.1f} s without a pause")
+                self._conclude(Answerer.VOICEMAIL, f"it spoke for {now - began:.1f} s without a pause", sure=False)
         elif began is not None and now - self._greeting_ended >= GAP_S / 3:
             self._spoke = True
             if now - self._greeting_ended < GAP_S:
@@ -176,14 +178,15 @@ class AnswerDetector:
             self._conclude(Answerer.VOICEMAIL, "a beep")
             self._found.append(BeepHeard())
 
-    def _conclude(self, answerer: Answerer, evidence: str, by_words: bool = False) -> None:
+    def _conclude(self, answerer: Answerer, evidence: str, by_words: bool = False, sure: bool = True) -> None:
         """Words outweigh the rest; of the rest, what tells of a machine outweighs the rhythm of a person."""
-        if answerer is self._answerer or (self._by_words and not by_words):
+        same = answerer is self._answerer
+        if (same and (self._sure or not sure)) or (self._by_words and not by_words):
             return
-        if not by_words and self._answerer not in (None, Answerer.HUMAN):
+        if not by_words and not same and self._answerer not in (None, Answerer.HUMAN):
             return
-        self._answerer, self._by_words = answerer, by_words
-        self._found.append(Detected(answerer, evidence))
+        self._answerer, self._by_words, self._sure = answerer, by_words, sure
+        self._found.append(Detected(answerer, evidence, sure))
 
 
 def _near(hz: float, wanted_hz: float) -> bool:

@@ -1,0 +1,89 @@
+"""Listens to who answers an outbound call, and does what the number wants done about a machine; it decides nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from switchhook.calls.answering import (
+    Answered,
+    AnswerEffect,
+    AnswerWatch,
+    GiveUp,
+    LeaveMessage,
+    SilenceAgent,
+    TellAgent,
+)
+from switchhook.calls.seat import AgentSeat
+from switchhook.domain.model import Encoding
+from switchhook.domain.plan import AnswerDetection
+from switchhook.driver import Driver
+
+
+class ListeningHost(Protocol):
+    """What the verdict on who answered asks of the call."""
+
+    def machine_answered(self, message: str | None, reason: str) -> None:
+        """No person answered: a message is left, or nothing."""
+
+    def write_log(self, text: str) -> None:
+        """A line for the call's log."""
+
+    def fault(self, fault: Exception) -> None:
+        """Something broke."""
+
+
+class AnswerListener:
+    """Wires the watch over one answered call. Until `start`, and after `stop`, nothing is judged."""
+
+    def __init__(self, host: ListeningHost) -> None:
+        self._host = host
+        self._seat: AgentSeat | None = None
+        self._watch: AnswerWatch | None = None
+        self._driver: Driver | None = None
+        self.answered_by: str | None = None
+        """The value of a `media.answer_detection.Answerer`, as far as is known."""
+
+    def start(self, wanted: AnswerDetection, seat: AgentSeat, encoding: Encoding, now: float) -> None:
+        """The party has answered; takes effect when the seat begins to listen."""
+        self._seat = seat
+        self._watch = AnswerWatch(wanted, encoding, now)
+        self._driver = Driver(self._watch, self._perform, self._host.fault)
+        seat.overhear = self._hear
+
+    def words(self, text: str) -> None:
+        """What the party said."""
+        watch, driver = self._watch, self._driver
+        if watch is not None and driver is not None:
+            driver.feed(lambda now: watch.words(text, now))
+
+    def stop(self) -> None:
+        """Somebody else may be heard from here on; idempotent."""
+        driver, self._driver = self._driver, None
+        self._watch = self._seat = None
+        if driver is not None:
+            driver.close()
+
+    def _hear(self, payload: bytes, now: float) -> None:
+        watch, driver = self._watch, self._driver
+        if watch is None or driver is None:
+            return
+        watch.hear(payload, now)
+        driver.drain()
+        if watch.done and self._seat is not None:
+            self._seat.hear_alone()
+
+    def _perform(self, effect: AnswerEffect) -> None:
+        match effect:
+            case Answered(answerer=answerer, evidence=evidence):
+                self.answered_by = answerer.value
+                self._host.write_log(f"Answer: {answerer.value} ({evidence})")
+            case SilenceAgent() if self._seat is not None:
+                self._seat.tell(lambda agent, now: agent.pause(now))
+            case TellAgent(text=text) if self._seat is not None:
+                self._seat.tell(lambda agent, now: agent.told(text, now))
+            case LeaveMessage(text=text):
+                self._host.machine_answered(text, "message-left")
+            case GiveUp():
+                self._host.machine_answered(None, self.answered_by or "machine")
+            case _:
+                pass
