@@ -762,6 +762,76 @@ def test_a_move_that_fails_leaves_the_talk_where_it_is() -> None:
     assert house.verdict == Verdict(Ending.COMPLETED, "caller-hung-up")
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_phone_that_hangs_up_once_its_refer_is_taken(answered: bool) -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        house.leg.emit(LegEnded("caller-hung-up"))
+        await asyncio.sleep(1)
+        assert house.book.reports == [], "somebody else is being called"
+        if answered:
+            house.callee(LegAnswered())
+            assert house.dialer.legs[0].on_audio is not None
+            house.callee(LegEnded("callee-hung-up"))
+        else:
+            house.callee(LegEnded("refused", "", 486))
+
+    live(house, story)
+    assert house.verdict.reason == ("callee-hung-up" if answered else "caller-hung-up")
+
+
+def test_what_the_model_decides_too_late_is_not_the_customers_business() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=True)
+        await asyncio.sleep(0.1)
+        house.callee(LegAnswered())
+        house.model("response.created", response={"id": "r2"})
+        house.callee(LegEnded("callee-hung-up"))
+        house.model("response.output_item.done", response_id="r2", item=consult_item("complete_transfer"))
+        await asyncio.sleep(0.1)
+        assert house.journal.ran == []
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+
+
+def test_an_outbound_call_keeps_the_policys_limit_when_it_is_put_through() -> None:
+    house = House()
+    house.call_out()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.establish()
+        house.callee(LegAnswered())
+        house.model("response.created", response={"id": "r1"})
+        house.model("response.output_item.done", response_id="r1", item=transfer_item(False))
+        house.model("response.done", response={"id": "r1", "status": "completed", "output": []})
+        await asyncio.sleep(0.1)
+        house.callee(LegAnswered())
+        await asyncio.sleep(3601)
+        assert house.dialer.legs[0].done[-1] == "hang up"
+
+    live(house, story)
+
+
+def test_a_caller_who_leaves_while_a_route_rings_is_not_routed_further() -> None:
+    house = House(CallPlan(NUMBER, (Answer(), RouteTo("+13035550001"), RouteTo("+13035550002"))))
+
+    async def story() -> None:
+        await asyncio.sleep(0.5)
+        house.leg.emit(LegEnded("caller-hung-up"))
+
+    live(house, story)
+    assert [record.called for record in house.book.reports[0].transfers] == ["+13035550001"]
+
+
 def test_a_move_stays_inside_the_dialling_policy() -> None:
     house = House()
     house.gate.refusal = DialRefused("country", "not allowed")
@@ -835,7 +905,8 @@ def test_a_moved_line_has_the_limit_of_the_policy() -> None:
     assert house.verdict == Verdict(Ending.COMPLETED, "max-duration", "Maximum call duration reached")
 
 
-def test_a_destination_that_refers_the_caller_and_hangs_up_leaves_nobody_ringing() -> None:
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_destination_that_refers_the_caller_and_hangs_up(answered: bool) -> None:
     house = House()
 
     async def story() -> None:
@@ -847,7 +918,15 @@ def test_a_destination_that_refers_the_caller_and_hangs_up_leaves_nobody_ringing
         first.emit(TransferAsked("+13035550000"))
         await asyncio.sleep(0.1)
         first.emit(LegEnded("callee-hung-up"))
-        assert house.dialer.legs[1].closed, "nobody is left for whom it rings"
+        assert house.joining.waiting == {id(house.leg): WaitingSound.RINGBACK}
+        third = house.dialer.legs[1]
+        if answered:
+            third.emit(LegAnswered())
+            assert house.joining.joined == [(house.leg, third)]
+            assert house.joining.waiting == {}
+        house.leg.emit(LegEnded("caller-hung-up"))
+        await asyncio.sleep(1)
+        assert third.closed, "nobody is left for whom it rings"
 
     live(house, story)
 

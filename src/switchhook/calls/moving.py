@@ -75,7 +75,17 @@ class LineMove:
         self._replaces: str | None = None
         self._line: Leg | None = None
         self._permit: DialPermit | None = None
+        self._lost: LegEnded | None = None
+        self.on_lost: Callable[[LegEnded], None] | None = None
+        """Told of the old line's end when the move has failed after it."""
         self.over = False
+
+    def leg_ended(self, event: LegEnded) -> bool:
+        """The old line has ended; True: the move goes on without it, as phones that hang up once their REFER is taken expect."""
+        if self.over or self._machine is None:
+            return False
+        self._lost = event
+        return True
 
     def start(self, asked: TransferAsked) -> None:
         """Begin."""
@@ -148,6 +158,8 @@ class LineMove:
         self._leg.refer_result(200)
         self._on_moved(self._line, self._permit)
         let_go(self._leg)
+        if self._lost is not None:
+            self._leg.close()
 
     def _failed(self, effect: TransferOver) -> None:
         self.over = True
@@ -156,6 +168,8 @@ class LineMove:
         self._release()
         self._host.write_log(f"Transfer: {effect.result.value}" + (f": {effect.detail}" if effect.detail else ""))
         self._leg.refer_result(_STATUSES.get(effect.result, 503))
+        if self._lost is not None and self.on_lost is not None:
+            self.on_lost(self._lost)
 
     def _release(self) -> None:
         if self._permit is not None:

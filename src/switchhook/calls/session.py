@@ -182,24 +182,33 @@ class CallSession:
     def _take_leg_event(self, event: LegEvent) -> None:
         if self._ordered is not None:
             self._ordered.leg_event(event)
-        if isinstance(event, LegEnded):
-            if self._transfer is not None:
+        match event:
+            case LegEnded() if self._moving is not None and self._moving.leg_ended(event):
+                self._tell_agent(lambda agent, now: agent.pause(now))  # until somebody is there again
+                return
+            case LegEnded() if self._transfer is not None:
                 self._dropping_transfer = True  # what follows in the flow has nobody to be done for
                 self._transfer.caller_gone()
                 self._dropping_transfer = False
-        elif isinstance(event, TransferAsked):
-            self._asked_to_move(event)
-        elif self._transfer is not None:
-            self._transfer.caller_event(event)
-        if isinstance(event, DigitPressed):
-            self._on_digit(event)
-        elif isinstance(event, PlayoutDrained):
-            self._on_drained()
-        elif isinstance(event, LegAnswered) and self._connected_at is None:
-            self._connected_at = self._parts.clock.utc()
-            if self._journal is not None:
-                self._journal.answered(self._connected_at)
+            case TransferAsked():
+                self._asked_to_move(event)
+            case _ if self._transfer is not None:
+                self._transfer.caller_event(event)
+        self._note(event)
         self._feed(lambda now: self._machine.leg_event(event, now))
+
+    def _note(self, event: LegEvent) -> None:
+        match event:
+            case DigitPressed():
+                self._on_digit(event)
+            case PlayoutDrained():
+                self._on_drained()
+            case LegAnswered() if self._connected_at is None:
+                self._connected_at = self._parts.clock.utc()
+                if self._journal is not None:
+                    self._journal.answered(self._connected_at)
+            case _:
+                pass
 
     def _on_digit(self, event: DigitPressed) -> None:
         self._recorded.digit()
@@ -548,6 +557,7 @@ class CallSession:
         if self._moving is not None:
             self._moving.close()
         self._moving = LineMove(self, self._parts, self.leg, plan.number.number, self._moved)
+        self._moving.on_lost = self._on_leg
         self._moving.start(event)
 
     def _moved(self, leg: Leg, permit: DialPermit) -> None:
@@ -562,7 +572,7 @@ class CallSession:
         if self._transfer is not None:
             self._transfer.caller_moved()
         elif self._seat is not None:
-            self._seat.move(leg)
+            self._seat.resume(leg)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ LAST_WORDS_S = 3.0
 ADMISSION_S = 5.0
 SPARE_S = 5.0
 """The leg keeps the ring time itself; this is the margin after which it is not waited for."""
-REFER_S = 70.0
+REFER_S = 95.0
+"""Longer than any line's own patience with a REFER or a carrier's dialling, so that the line's word comes first."""
 ACCEPT_DIGIT = "1"
 DECLINE_DIGIT = "2"
 

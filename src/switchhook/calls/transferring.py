@@ -30,7 +30,7 @@ from switchhook.calls.transfer import (
 from switchhook.domain.dialling import DialPermit, DialRequest
 from switchhook.domain.model import CallAttempt, TransferRecord
 from switchhook.domain.plan import TransferOrder
-from switchhook.domain.ports import DigitPressed, Leg, LegEvent, PlayoutDrained, ReferProgress, TransferAsked
+from switchhook.domain.ports import DigitPressed, Leg, LegEnded, LegEvent, PlayoutDrained, ReferProgress, TransferAsked
 from switchhook.driver import Driver
 
 COMPLETE = "complete_transfer"
@@ -154,6 +154,12 @@ class CallTransfer:
             self._host.fault(fault)
 
     def _take_callee_event(self, event: LegEvent) -> None:
+        if isinstance(event, LegEnded) and self._moving is not None and self._moving.leg_ended(event):
+            if self._bridge is not None:
+                self._bridge.close()
+                self._bridge = None
+            self._wait(WaitingSound.RINGBACK)
+            return
         if isinstance(event, TransferAsked) and self._callee is not None:
             self._asked_to_move(event, self._callee)
             return
@@ -174,13 +180,17 @@ class CallTransfer:
         if self._moving is not None:
             self._moving.close()
         self._moving = LineMove(self._host, self._parts, callee, self._order.caller, self._callee_moved)
+        self._moving.on_lost = self._on_callee
         self._moving.start(event)
 
     def _callee_moved(self, leg: Leg, permit: DialPermit) -> None:
         self._permits.append(permit)
         self._callee = leg
         leg.subscribe(self._on_callee)
-        self.caller_moved()
+        if self._bridge is not None:
+            self._bridge.close()
+            self._bridge = None
+        self._join()
 
     # -- effects --------------------------------------------------------------------------------
 
