@@ -40,6 +40,7 @@ class Names:
 
     def __init__(self) -> None:
         self.delay_s = 0.0
+        self.slower: dict[str, float] = {}
         self.known: dict[str, list[str]] = {}
         self.down = False
 
@@ -47,7 +48,7 @@ class Names:
         return [], 0.0
 
     async def addresses(self, host: str) -> tuple[Sequence[str], float]:
-        await asyncio.sleep(self.delay_s)
+        await asyncio.sleep(self.slower.get(host, self.delay_s))
         if self.down:
             raise OSError("network is unreachable")
         return self.known.get(host, []), 60.0
@@ -287,6 +288,18 @@ def test_a_name_that_dns_is_slow_about_does_not_hold_up_a_call_that_has_another_
         assert leg.begun_at == pytest.approx(1.0, abs=0.1)
         alone = await Dialling([NAMED], names).dial()
         assert hosts(alone) == ["192.0.2.11"]
+
+    run_virtual(program())
+
+
+def test_of_names_that_dns_is_slow_about_the_first_that_is_found_takes_the_call() -> None:
+    async def program() -> None:
+        names = Names()
+        names.known = {"carrier.test": ["192.0.2.11"], "other.test": ["192.0.2.12"]}
+        names.slower = {"carrier.test": 8.0, "other.test": 2.0}
+        leg = await Dialling([NAMED, Trunk("other", "acme", "sip:other.test", priority=9)], names).dial()
+        assert hosts(leg) == ["192.0.2.12"]
+        assert leg.begun_at == pytest.approx(2.0, abs=0.1)
 
     run_virtual(program())
 

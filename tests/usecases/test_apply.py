@@ -161,7 +161,7 @@ accounts:
       max_seconds: 60
       max_spend_per_day: 20
       price_per_minute: 0.01
-      do_not_call: ["+17205551212", "(720) 555-1213"]
+      do_not_call: ["+17205551212", "(720) 555-1213", "+44 (0)20 7946 0018"]
       calling_hours: ["09:00", "20:00"]
       default_country: CA
     twilio: {account_sid: "AC1", auth_token: "canary-twilio", rest_base_url: "http://127.0.0.1:9100/"}
@@ -195,7 +195,7 @@ RULES = DiallingRules(
     max_seconds=60,
     max_spend_per_day=20,
     price_per_minute=0.01,
-    do_not_call=("+17205551212", "+17205551213"),
+    do_not_call=("+17205551212", "+17205551213", "+442079460018"),
     calling_hours=("09:00", "20:00"),
     default_country="CA",
 )

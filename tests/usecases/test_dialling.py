@@ -17,6 +17,7 @@ from switchhook.domain.records import AccountSettings, Directory, Reservation
 from switchhook.store.opened import Store
 from switchhook.usecases import dialling as dialling_module
 from switchhook.usecases.dialling import AccountDialling, explain
+from switchhook.usecases.numbering import country_of
 from tests.peers.virtual_loop import run_virtual
 from tests.usecases.fakes import START, SteppedClock
 
@@ -92,6 +93,23 @@ async def test_an_account_dials_the_countries_of_its_own_numbers(gate: AccountDi
     put(gate, OWN, Number("+442079460000", "acme", "vns", {}), Number("+33142685300", "other", "vns", {}))
     assert isinstance(await admit(gate, LONDON), DialPermit)
     assert await admit(gate, "+33142685301") == "country"
+
+
+async def test_the_countries_of_a_big_account_are_found_by_its_area_codes(
+    gate: AccountDialling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counting(number: str) -> str | None:
+        asked.append(number)
+        return country_of(number)
+
+    monkeypatch.setattr(dialling_module, "country_of", counting)
+    own = [Number(f"+1{area}{tail:07d}", "acme", "vns", {}) for area in (720, 416) for tail in range(2_000_000, 9_000_000, 7_000)]
+    put(gate, *own)
+    assert isinstance(await admit(gate, "+14165551212"), DialPermit)
+    assert await admit(gate, "+18765551212") == "country"
+    assert len(asked) == 2
 
 
 async def test_an_account_that_is_not_known_dials_nobody(gate: AccountDialling) -> None:

@@ -20,10 +20,13 @@ class Board:
 
     def __init__(self) -> None:
         self.room = True
+        self.fault: Exception | None = None
         self.placed: list[tuple[CallAttempt, DialPermit]] = []
         self.refused: list[tuple[CallAttempt, Verdict]] = []
 
     def place(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None = None) -> bool:
+        if self.fault is not None:
+            raise self.fault
         if self.room:
             self.placed.append((attempt, permit))
         return self.room
@@ -123,6 +126,14 @@ async def test_a_permit_that_finds_no_slot_is_given_back() -> None:
     told = await house.outgoing.place(ORDER)
     assert isinstance(told, NotPlaced)
     assert told.why is Unplaced.UNAVAILABLE
+    assert [permit.token for permit in house.released] == [7]
+
+
+async def test_a_permit_is_given_back_when_the_call_cannot_begin() -> None:
+    house = House()
+    house.board.fault = RuntimeError("the board is closed")
+    with pytest.raises(RuntimeError):
+        await house.outgoing.place(ORDER)
     assert [permit.token for permit in house.released] == [7]
 
 

@@ -112,8 +112,8 @@ class SipDialer:
         if tasks:
             # One trunk whose name DNS is slow about must not hold the call up.
             _, late = await asyncio.wait(tasks, timeout=LATE_S)
-            if late and not found:
-                await asyncio.wait(late)
+            while late and not found:
+                _, late = await asyncio.wait(late, return_when=asyncio.FIRST_COMPLETED)
         now = self._loop.time()
         routes = [route for place in sorted(found) for route in found[place]]
         routes.sort(key=lambda route: self._watch.health(route.trunk).avoids(_target_of(route), now))

@@ -12,6 +12,7 @@ from switchhook.domain.model import Srtp, TransferMode, Trunk
 from switchhook.domain.records import TWILIO_URL, AccountSettings, TwilioCredentials, VeevoCredentials
 from switchhook.usecases.apply_values import (
     Block,
+    CalleeNumber,
     Country,
     Entry,
     FilePath,
@@ -53,7 +54,7 @@ class DiallingEntry(Entry):
     max_seconds: float = Field(default=3600.0, gt=0, le=86_400)
     max_spend_per_day: float | None = Field(default=None, ge=0, le=1_000_000_000)
     price_per_minute: float | None = Field(default=None, ge=0, le=1000)
-    do_not_call: Annotated[list[PhoneNumber], Listed] = Field(default_factory=list)
+    do_not_call: Annotated[list[CalleeNumber], Listed] = Field(default_factory=list)
     calling_hours: Hours = None
     default_country: Country = "US"
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from switchhook.domain.phone import e164
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.uri import SipUri
-from switchhook.usecases.numbering import COUNTRIES
+from switchhook.usecases.numbering import COUNTRIES, DialledNumber, read_number
 
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
@@ -54,6 +54,12 @@ def _number(text: str) -> str:
     if number is None:
         raise ValueError('is no telephone number; write it with its country code: "+17205551212"')
     return number
+
+
+def _as_dialled(number: str) -> str:
+    """As the dialling policy writes it, which knows the numbering plans: a trunk prefix after the country code is dropped."""
+    known = read_number(number, "US")
+    return known.e164 if isinstance(known, DialledNumber) else number
 
 
 def _prefix(text: str) -> str:
@@ -111,6 +117,7 @@ HeaderText = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(
 SipAddress = Annotated[str, AfterValidator(_sip_address)]
 Block = Annotated[str, AfterValidator(_block)]
 PhoneNumber = Annotated[str, BeforeValidator(_quoted), AfterValidator(_number)]
+CalleeNumber = Annotated[PhoneNumber, AfterValidator(_as_dialled)]
 Prefix = Annotated[str, BeforeValidator(_quoted), AfterValidator(_prefix)]
 Country = Annotated[str, BeforeValidator(_country)]
 Hours = Annotated[tuple[str, str] | None, BeforeValidator(_hours)]

@@ -39,7 +39,9 @@ LAST_SETTLE_S = 5.0
 """How long a stopping server waits for the costs to be written down."""
 UNAVAILABLE = "unavailable"
 _PREFIX_CHARS = 9
-"""So much of a number with its plus sign tells its country in every numbering plan."""
+"""So much of a number with its plus sign tells its country in every numbering plan…"""
+_AREA_CODE_CHARS = 5
+"""…and so much in the North American one: a big account has thousands of numbers and a few area codes."""
 
 
 @dataclass(slots=True)
@@ -216,7 +218,7 @@ class AccountDialling:
 
 def own_countries(numbers: Iterable[str]) -> frozenset[str]:
     """The countries of E.164 numbers."""
-    one_of_each = {number[:_PREFIX_CHARS]: number for number in numbers}
+    one_of_each = {number[: _AREA_CODE_CHARS if number.startswith("+1") else _PREFIX_CHARS]: number for number in numbers}
     return frozenset(found for number in one_of_each.values() if (found := country_of(number)) is not None)
 
 

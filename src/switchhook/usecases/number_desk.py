@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -40,9 +41,15 @@ class NumberDesk:
         self._directory = directory
         self._contract = contract
         self._refresh = refresh
+        # Two accounts may ask for one free number at one time.
+        self._one_at_a_time = asyncio.Lock()
 
     async def register(self, account: str, number: str, settings: Mapping[str, Any]) -> Registration | NotRegistered:
         """Lay `settings` over what the number has; `number` is E.164. Asked again it changes nothing. Raises StoreUnavailable."""
+        async with self._one_at_a_time:
+            return await self._register(account, number, settings)
+
+    async def _register(self, account: str, number: str, settings: Mapping[str, Any]) -> Registration | NotRegistered:
         known = await self._directory.read()
         there = known.numbers.get(number)
         if there is not None and (there.account, there.contract) != (account, self._contract.name):

@@ -117,9 +117,14 @@ class Outgoing:
         return self._begin(attempt, decision, ordered)
 
     def _begin(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None) -> Placed | NotPlaced:
-        if self._board.place(attempt, permit, ordered):
+        begun = False
+        try:
+            begun = self._board.place(attempt, permit, ordered)
+        finally:
+            if not begun:
+                self._dialling.release(permit, 0)
+        if begun:
             return Placed(attempt.call_id)
-        self._dialling.release(permit, 0)
         return self._refuse(attempt, Unplaced.UNAVAILABLE, "over-capacity", "No call slot is free; try again in a few seconds")
 
     async def _caller_problem(self, order: CallOrder) -> str | None:

@@ -280,6 +280,17 @@ def test_any_reply_gives_a_decision_and_tells_no_secret(fields: dict[str, Any]) 
         assert not any("canary" in note for note in decision.notes)
 
 
+@pytest.mark.parametrize(
+    "member",
+    [b'"metadata":"\xff"', b'"tools":[{"type":"mcp","name":"\xff"}]', b'"tools":[{"name":"a","description":"\xed\xa0\x80"}]'],
+)
+def test_a_reply_that_is_no_utf_8_is_refused_wherever_it_is_not(member: bytes) -> None:
+    body = configuration().removesuffix(b"}") + b"," + member + b"}"
+    decision = VEEVO.read_start_outcome(number(), attempt(), HttpReply(200, body))
+    assert isinstance(decision, Refusal)
+    assert decision.reason == "call-start-invalid-reply"
+
+
 @given(st.binary())
 def test_any_bytes_give_a_decision(body: bytes) -> None:
     decision = VEEVO.read_start_outcome(number(), attempt(), HttpReply(200, body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class MemoryDirectory:
         )
 
     async def write(self, changes: DirectoryUpdate) -> None:
+        await asyncio.sleep(0)  # as long as any database takes
         self.writes += 1
         self.numbers |= {number.number: number for number in changes.numbers}
 
@@ -121,6 +123,13 @@ async def test_a_number_that_is_not_free_stays_as_it_is() -> None:
         assert door.directory.writes == 1
 
 
+async def test_of_two_accounts_that_ask_at_one_time_one_gets_the_number() -> None:
+    async with opened() as door:
+        answers = await asyncio.gather(door.post(key="rtk_acme"), door.post(key="rtk_other"))
+        assert sorted(status for status, _ in answers) == [201, 409]
+        assert door.directory.writes == 1
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -128,6 +137,8 @@ async def test_a_number_that_is_not_free_stays_as_it_is() -> None:
         ({"phoneNumber": "5551234567"}, "phoneNumber"),
         ({"phoneNumber": "+442079460000"}, "phoneNumber"),
         ({"phoneNumber": "+1555123456"}, "phoneNumber"),
+        ({"phoneNumber": "+18765551212"}, "phoneNumber"),
+        ({"phoneNumber": "+14165551212"}, "phoneNumber"),
         ({"onCallStartUrl": ""}, "onCallStartUrl"),
         ({"onCallStartUrl": 7}, "onCallStartUrl"),
         ({"onCallEndUrl": "ftp://backend.example/"}, "onCallEndUrl"),

@@ -90,7 +90,7 @@ class RealtimeAgent:
     def hear(self, payload: bytes, now: float) -> bytes | None:
         """One frame of the caller's sound."""
         if self._forwarding:
-            self._kept.sent(payload, self._caller_speaks)
+            self._kept.sent(payload)
             to_model = self._formats.to_model
             if to_model is not None and not (payload := to_model(payload)):
                 return None
@@ -404,6 +404,7 @@ class RealtimeAgent:
 
     def _on_speech_started(self, event: Event, now: float) -> None:
         self._caller_speaks = True
+        self._kept.turn_began()
         if not self._requested:
             self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
@@ -415,6 +416,7 @@ class RealtimeAgent:
 
     def _on_speech_stopped(self, event: Event, now: float) -> None:
         self._caller_speaks = False
+        self._kept.turn_over()
         self._quiet_since = now
         if not self._server_answers:
             return

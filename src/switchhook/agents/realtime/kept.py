@@ -19,7 +19,9 @@ class KeptSound:
 
     def __init__(self, bytes_per_ms: int) -> None:
         self._frames: deque[bytes] = deque(maxlen=MOST_FRAMES)
-        self._sent: deque[bytes] = deque()
+        self._sent: deque[bytes] = deque(maxlen=LEAD_IN_FRAMES)
+        self.sent = self._sent.append
+        """Takes one frame that a model hears; called for each packet, so there is no frame of Python around it."""
         self._piece_bytes = PIECE_MS * bytes_per_ms
         self.dropped = False
         """Whether some was dropped since the last `pieces`."""
@@ -29,12 +31,17 @@ class KeptSound:
         self.dropped = self.dropped or len(self._frames) == MOST_FRAMES
         self._frames.append(payload)
 
-    def sent(self, payload: bytes, speaking: bool) -> None:
-        """One frame that a model hears; `speaking`: it is in the midst of the caller's turn."""
-        self._sent.append(payload)
-        most = TURN_FRAMES if speaking else LEAD_IN_FRAMES
-        while len(self._sent) > most:
-            self._sent.popleft()
+    def turn_began(self) -> None:
+        """The caller speaks: what comes is kept until the turn is over."""
+        self._remember(TURN_FRAMES)
+
+    def turn_over(self) -> None:
+        """The model has heard the turn."""
+        self._remember(LEAD_IN_FRAMES)
+
+    def _remember(self, frames: int) -> None:
+        self._sent = deque(self._sent, maxlen=frames)
+        self.sent = self._sent.append
 
     def session_gone(self, speaking: bool) -> None:
         """No model listens any more; the turn that it was in the midst of is for the next one to hear."""

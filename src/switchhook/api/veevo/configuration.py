@@ -80,7 +80,8 @@ class Rejection:
 def read_reply(body: bytes) -> Configuration | Rejection:
     """Read the body of a 2xx reply. Raises InvalidReply."""
     try:
-        members = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"), type=dict[str, msgspec.Raw])
+        # As text: what is left raw is sent on as it is, and its decoder would not look inside (RFC 8259 §8.1).
+        members = msgspec.json.decode(body.decode("utf-8-sig"), type=dict[str, msgspec.Raw])
     except UNREADABLE:
         raise InvalidReply("it is no JSON object") from None
     return _rejection(members) or _configuration(members)

@@ -15,6 +15,7 @@ from switchhook.domain.addresses import Network, literal
 from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.phone import e164
 from switchhook.usecases.number_desk import NotRegistered, NumberDesk, Registration
+from switchhook.usecases.numbering import country_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def _number(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
     if not text:
         raise BadRequest("phoneNumber: is missing; give a US number in E.164 such as +15551234567")
-    if not text.startswith("+1") or e164(text) != text:
+    # All countries of the plan share +1; whose number an account has, that country it may dial (usecases.dialling).
+    if e164(text) != text or country_of(text) != "US":
         raise BadRequest("phoneNumber: is no US number in E.164; write it as +15551234567")
     return text
 
