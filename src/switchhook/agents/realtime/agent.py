@@ -73,8 +73,7 @@ class RealtimeAgent:
         self._caller_speaks = self._turn_owed = self._unwanted = False
         self._quiet_since = 0.0
         self._response: str | None = None
-        self._requested = self._want = self._server_may_go_on = False
-        self._spoke = self._retried = False
+        self._requested = self._want = self._server_may_go_on = self._spoke = self._retried = False
         self._unacknowledged: set[str] = set()
         self._silenced: set[str] = set()
         self._backlog: list[bytes] = []
