@@ -118,14 +118,15 @@ def _place(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else "a number in it cannot be read"
 
 
-# Possessive throughout, and an open string or comment runs to the end: no text makes this slower than linear.
+# No alternative can end in two ways, and an open string or comment runs to the end: no text makes this slower than linear.
+# Possessive quantifiers would say so, but Python 3.11.2, which Debian 12 has, matches them wrongly.
 _TOKEN = re.compile(
-    r"""(?P<string>"(?:[^"\\]|\\.)*+"?)"""
-    r"""|(?P<comment>//[^\r\n]*+|/\*[^*]*+(?:\*(?!/)[^*]*+)*+\*/)"""
-    r"""|(?P<open>/\*.*+)"""
-    r"""|(?P<space>\s++)"""
+    r"""(?P<string>"[^"\\]*(?:\\.[^"\\]*)*"?)"""
+    r"""|(?P<comment>//[^\r\n]*|/\*.*?\*/)"""
+    r"""|(?P<open>/\*.*)"""
+    r"""|(?P<space>\s+)"""
     r"""|(?P<comma>,)"""
-    r"""|(?P<other>[\[\]{}]|[^"/,\[\]{}\s]++|.)""",
+    r"""|(?P<other>[\[\]{}]|[^"/,\[\]{}\s]+|.)""",
     re.DOTALL,
 )
 _ESCAPE_OR_CONTROL = re.compile(r"\\.|[\x00-\x1f]", re.DOTALL)
