@@ -16,9 +16,9 @@ from typing import Protocol
 
 _log = logging.getLogger(__name__)
 
-TICKS_PER_S = 500
-FRAME_TICKS = 10
-CATCH_UP_TICKS = 100
+TICKS_PER_S = 250
+FRAME_TICKS = 5
+CATCH_UP_TICKS = 50
 """A loop that was late no longer than 200 ms catches up on every beat; after that it skips whole frames: nothing bursts."""
 _EPSILON_TICKS = 0.005
 """Floating-point room."""
