@@ -136,13 +136,13 @@ async def test_silence_flows_from_configure_on(bench: Bench) -> None:
 
 async def test_a_talkspurt_starts_at_once_with_marker_and_true_timestamp(bench: Bench) -> None:
     bench.stream.configure(bench.media())
-    await bench.pacer.run(0.106)
+    await bench.pacer.run(0.108)
     silence = bench.peer.take()
     bench.say("hi", tone(1000, 60))
     first = bench.peer.take()  # no time has passed
     assert [packet.marker for packet in first] == [True]
     assert first[0].payload == tone(1000, 60)[:160]
-    assert (first[0].timestamp - silence[-1].timestamp) & 0xFFFFFFFF == 6 * 8  # 6 ms after the last beat
+    assert (first[0].timestamp - silence[-1].timestamp) & 0xFFFFFFFF == 8 * 8  # 8 ms after the last beat
     await bench.pacer.run(0.1)
     rest = bench.peer.take()
     assert {(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in pairwise(first + rest)} == {160}
@@ -175,10 +175,10 @@ async def test_sound_queued_when_drained_is_told_begins_a_talkspurt_on_that_beat
 async def test_an_interruption_is_silence_on_the_next_frame(bench: Bench) -> None:
     bench.stream.configure(bench.media())
     bench.say("long", tone(1000))
-    await bench.pacer.run(0.13)
+    await bench.pacer.run(0.132)
     bench.peer.take()
     [heard] = bench.stream.playout.interrupt(bench.pacer.now)
-    assert heard.heard_ms == pytest.approx(130, abs=3)
+    assert heard.heard_ms == pytest.approx(132, abs=3)
     await bench.pacer.run(0.1)
     assert {packet.payload for packet in bench.peer.take()} == {ULAW_SILENCE}
 
@@ -186,7 +186,7 @@ async def test_an_interruption_is_silence_on_the_next_frame(bench: Bench) -> Non
 async def test_on_hold_nothing_is_sent_and_what_is_queued_waits(bench: Bench) -> None:
     bench.stream.configure(bench.media())
     bench.say("hi", tone(1000, 200))
-    await bench.pacer.run(0.05)
+    await bench.pacer.run(0.052)
     before = bench.peer.take()
     bench.stream.configure(bench.media(send=False))
     await bench.pacer.run(1.0)
@@ -198,7 +198,7 @@ async def test_on_hold_nothing_is_sent_and_what_is_queued_waits(bench: Bench) ->
     assert after[0].marker
     assert after[0].payload == tone(1000, 200)[480:640]
     away = ((after[0].timestamp - before[-1].timestamp) & 0xFFFFFFFF) / 8
-    assert away == pytest.approx(1010, abs=2)
+    assert away == pytest.approx(1012, abs=2)
     assert bench.stream.playout.heard_ms("hi", bench.pacer.now) == 200
     assert bench.events == [PlayoutDrained()]
 
@@ -502,13 +502,13 @@ async def test_the_recorder_sees_both_sides_in_their_place(bench: Bench) -> None
     bench.stream.tap(Tap(bench))
     await bench.pacer.run(0.5)
     bench.stream.configure(bench.media())
-    await bench.pacer.run(1.006)
+    await bench.pacer.run(1.008)
     talker = bench.talker()
     bench.say("hi", tone(1000, 100))
-    await bench.pacer.run(0.494, talker)
-    assert [position for position, _ in bench.sent] == [8048 + 160 * n for n in range(5)]
+    await bench.pacer.run(0.492, talker)
+    assert [position for position, _ in bench.sent] == [8064 + 160 * n for n in range(5)]
     assert b"".join(payload for _, payload in bench.sent) == tone(1000, 100)
-    assert bench.received[0][0] == pytest.approx(8048, abs=32)
+    assert bench.received[0][0] == pytest.approx(8064, abs=32)
     assert {after - before for (before, _), (after, _) in pairwise(bench.received)} == {160}
     assert bench.stream.position == 12_000
     count = len(bench.received)

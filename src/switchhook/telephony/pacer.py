@@ -1,9 +1,9 @@
 """The clock of every leg's RTP: one loop timer gives each line its beat, 20 ms after the one before.
 
-Time is cut into ticks of 2 ms, and a line beats in one of ten slots: tick modulo ten. Lines of one slot share a wake-up, so that
-there are never more than 500 a second, however many lines there are (a grid of 1 ms cost a tenth more CPU at 100 lines and kept
-time no better). A beat carries its tick, and everything that a line derives from it (RTP timestamp, position, heard milliseconds)
-is true however late the loop was.
+Time is cut into ticks of 4 ms, and a line beats in one of five slots: tick modulo five. Lines of one slot share a wake-up, so that
+there are never more than 250 a second, however many lines there are (a grid of 1 ms cost a seventh more CPU at 100 lines, one of
+2 ms a twentieth, and neither kept time better). A beat carries its tick, and everything that a line derives from it (RTP timestamp,
+position, heard milliseconds) is true however late the loop was.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Beating(Protocol):
     """What the pacer drives."""
 
     def beat(self, tick: int) -> None:
-        """One frame is due. `tick` is ten after the last, or later by whole frames that were skipped.
+        """One frame is due. `tick` is `FRAME_TICKS` after the last, or later by whole frames that were skipped.
 
-        A line that has just joined may be called sooner than ten ticks after its last beat: it passes that call over.
+        A line that has just joined may be called sooner than that after its last beat: it passes that call over.
         """
 
 
@@ -51,7 +51,7 @@ class Ring:
         return self._lines
 
     def join(self, line: Beating, tick: int) -> None:
-        """The line's last beat was at `tick`; the next is due ten later."""
+        """The line's last beat was at `tick`; the next is due a frame later."""
         if not self._lines:
             self._next_tick = tick + 1
         slot = tick % FRAME_TICKS
