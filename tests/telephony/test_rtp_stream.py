@@ -178,7 +178,7 @@ async def test_an_interruption_is_silence_on_the_next_frame(bench: Bench) -> Non
     await bench.pacer.run(0.132)
     bench.peer.take()
     [heard] = bench.stream.playout.interrupt(bench.pacer.now)
-    assert heard.heard_ms == pytest.approx(132, abs=3)
+    assert heard.heard_ms == pytest.approx(132, abs=5)
     await bench.pacer.run(0.1)
     assert {packet.payload for packet in bench.peer.take()} == {ULAW_SILENCE}
 
@@ -198,7 +198,7 @@ async def test_on_hold_nothing_is_sent_and_what_is_queued_waits(bench: Bench) ->
     assert after[0].marker
     assert after[0].payload == tone(1000, 200)[480:640]
     away = ((after[0].timestamp - before[-1].timestamp) & 0xFFFFFFFF) / 8
-    assert away == pytest.approx(1012, abs=2)
+    assert away == pytest.approx(1012, abs=5)
     assert bench.stream.playout.heard_ms("hi", bench.pacer.now) == 200
     assert bench.events == [PlayoutDrained()]
 
