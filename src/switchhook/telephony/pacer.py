@@ -1,9 +1,9 @@
 """The clock of every leg's RTP: one loop timer gives each line its beat, 20 ms after the one before.
 
-Time is cut into ticks of 4 ms, and a line beats in one of five slots: tick modulo five. Lines of one slot share a wake-up, so that
+Time is cut into ticks of 4 ms, and a line beats in one of five slots: tick modulo five. Lines of one slot share a wake-up, so
 there are never more than 250 a second, however many lines there are (a grid of 1 ms cost a seventh more CPU at 100 lines, one of
-2 ms a twentieth, and neither kept time better). A beat carries its tick, and everything that a line derives from it (RTP timestamp,
-position, heard milliseconds) is true however late the loop was.
+2 ms a twentieth, and neither kept time better). A beat carries its tick, and everything that a line derives from it (RTP
+timestamp, position, heard milliseconds) is true however late the loop was.
 """
 
 from __future__ import annotations

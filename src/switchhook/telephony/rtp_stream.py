@@ -33,6 +33,8 @@ _QUIET_S = 0.100
 _MAX_FILL_SAMPLES = 8_000
 _MAX_TONE_BYTES = 10 * g711.RATE_HZ
 _TICK_S = 1 / TICKS_PER_S
+_PLAIN = rtp.PLAIN
+_pack_header = rtp.HEADER.pack
 _SAMPLES_PER_TICK = g711.RATE_HZ // TICKS_PER_S
 
 
@@ -273,8 +275,9 @@ class RtpStream:
         self._sequence = (sequence + 1) & 0xFFFF
         self._packets_out += 1
         timestamp = (self._timestamp_offset + tick * _SAMPLES_PER_TICK) & 0xFFFFFFFF
+        send = self._path.send
         try:
-            self._path.send(rtp.HEADER.pack(rtp.PLAIN, second, sequence, timestamp, self._ssrc) + payload)
+            send(_pack_header(_PLAIN, second, sequence, timestamp, self._ssrc) + payload)
         except OSError:  # a full buffer, or an ICMP error that an earlier packet met: the next frame is as good
             return
 
@@ -324,11 +327,13 @@ class RtpStream:
 
     def _readable(self) -> None:
         """One datagram of the locked peer. The loop calls again while there are more, in turn with the other streams."""
+        # What an attribute holds is called by way of a local name: the interpreter has a short cut for methods alone.
+        receive, clock = self._receive, self._clock
         try:
-            packet = self._receive(DATAGRAM_BYTES)
+            packet = receive(DATAGRAM_BYTES)
         except OSError:  # nothing after all, or an ICMP error that a packet of ours met
             return
-        now = self._clock()
+        now = clock()
         receiver = self._receiver
         payload = receiver.push(packet, now)
         if payload is None:
@@ -337,7 +342,8 @@ class RtpStream:
             self._last_payload = payload
             if self._tap is not None:
                 self._tap.received(payload, receiver.position)
-            self._on_audio(payload, now)  # type: ignore[misc]  # _plain_in says that it is there
+            on_audio = self._on_audio
+            on_audio(payload, now)  # type: ignore[misc]  # _plain_in says that it is there
         else:
             self._hear(payload, self._second, receiver.position, now)
 

@@ -344,14 +344,14 @@ async def test_a_conversation_over_a_real_socket() -> None:
         link.close()
         assert server.sessions[0].errors == []
         assert bytes(server.sessions[0].audio) == bytes(960)
-    sound = b"".join(delta.delta for delta in map(read_or_none, owner.frames) if delta is not None)
+    sound = b"".join(delta.delta for delta in map(read_or_none, owner.frames) if isinstance(delta, dialect.AudioDelta))
     assert len(sound) == 200 * 48
     assert said == ["Hello"]
 
 
-def read_or_none(frame: bytes) -> dialect.AudioDelta | None:
+def read_or_none(frame: bytes) -> dialect.AudioDelta | dialect.Words | None:
     try:
-        delta: dialect.AudioDelta = dialect.read_audio(frame)
+        delta: dialect.AudioDelta | dialect.Words = dialect.read_delta(frame)
     except dialect.UNREADABLE:
         return None
     return delta

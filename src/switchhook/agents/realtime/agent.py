@@ -32,7 +32,7 @@ from switchhook.agents.conversation import (
 from switchhook.agents.realtime import dialect, patience
 from switchhook.agents.realtime.approvals import Approvals
 from switchhook.agents.realtime.consulting import system_text, with_tools
-from switchhook.agents.realtime.dialect import Event
+from switchhook.agents.realtime.dialect import APPEND_HEAD, APPEND_TAIL, Event, read_delta
 from switchhook.agents.realtime.farewell import Farewell
 from switchhook.agents.realtime.formats import Formats
 from switchhook.agents.realtime.kept import KeptSound
@@ -41,7 +41,7 @@ from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedge
 from switchhook.agents.realtime.masking import without_secrets
 from switchhook.agents.realtime.playing import Cut, Playing
 from switchhook.agents.realtime.silence import SilenceWatch
-from switchhook.agents.realtime.stage import Stage
+from switchhook.agents.realtime.stage import CLOSED, ESTABLISHING, LEAVING, NEW, OPENING, READY
 from switchhook.agents.realtime.transcript import Transcript
 from switchhook.agents.realtime.usage import Usage
 from switchhook.domain.model import Encoding, Speaker, ToolCall
@@ -59,7 +59,7 @@ class RealtimeAgent:
         self._ids = ids
         self._effects: list[AgentEffect] = []
         self._deadlines: dict[str, float] = {}
-        self._stage = Stage.NEW
+        self._stage = NEW
         self._ledger = ToolLedger()
         self._transcript = Transcript(clock.utc())
         self._playing = Playing(playout, encoding)
@@ -89,26 +89,30 @@ class RealtimeAgent:
     def hear(self, payload: bytes, now: float) -> bytes | None:
         """One frame of the caller's sound."""
         if self._forwarding:
-            self._kept.sent(payload)
-            to_model = self._formats.to_model
+            remember, to_model = self._kept.sent, self._formats.to_model
+            remember(payload)
             if to_model is not None and not (payload := to_model(payload)):
                 return None
-            return dialect.APPEND_HEAD + b2a_base64(payload, newline=False) + dialect.APPEND_TAIL
-        if self._farewell is None and self._stage is not Stage.CLOSED:
+            return APPEND_HEAD + b2a_base64(payload, newline=False) + APPEND_TAIL
+        if self._farewell is None and self._stage is not CLOSED:
             self._kept.keep(payload)
         return None
 
     def model_frame(self, data: bytes, now: float) -> None:
         """One text frame of the model."""
-        if self._stage not in (Stage.READY, Stage.ESTABLISHING):
+        stage = self._stage
+        if stage is not READY and stage is not ESTABLISHING:
             return
         self._last_frame = now
         try:
-            delta = dialect.read_audio(data)
+            delta = read_delta(data)
         except dialect.UNREADABLE:
             self._take_event(data, now)
-        else:
+            return
+        if isinstance(delta, dialect.AudioDelta):
             self._speak(delta, now)
+        else:
+            self._add_words(delta, now)
 
     def _take_event(self, data: bytes, now: float) -> None:
         try:
@@ -149,27 +153,27 @@ class RealtimeAgent:
 
     def model_opened(self, now: float) -> None:
         """The socket is open. The update goes out at once: servers that greet with `session.created` and others both take it."""
-        if self._stage is Stage.OPENING:
-            self._stage = Stage.ESTABLISHING
+        if self._stage is OPENING:
+            self._stage = ESTABLISHING
             self._last_frame = now
             self._send(self._spec.session_update)
 
     def model_lost(self, loss: ModelLoss, now: float) -> None:
         """The socket closed or never opened."""
-        if self._stage in (Stage.NEW, Stage.LEAVING, Stage.CLOSED):
+        if self._stage in (NEW, LEAVING, CLOSED):
             return
         self._log(f"AI Session: lost: {loss.detail}")
         self._replace_or_fail(loss.retryable, loss.detail, now)
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
         """A tool's text for the model."""
-        if self._stage is not Stage.CLOSED:
+        if self._stage is not CLOSED:
             self._ledger.returned(call_id, output)
             self._settle(now)
 
     def digit(self, digit: str, now: float) -> None:
         """A key was pressed: the first one interrupts; `#` or a pause ends the number."""
-        if self._stage is Stage.CLOSED or self._farewell is not None:
+        if self._stage is CLOSED or self._farewell is not None:
             return
         if not self._digits:
             self._interrupt(now, cancel=True)
@@ -196,7 +200,7 @@ class RealtimeAgent:
 
     def told(self, text: str, now: float) -> None:
         """The call knows something about the party."""
-        if self._stage is not Stage.CLOSED and self._farewell is None:
+        if self._stage is not CLOSED and self._farewell is None:
             self._say_to_model(system_text(self._ids(), text))
             self._want = True
             self._settle(now)
@@ -209,7 +213,7 @@ class RealtimeAgent:
 
     def pause(self, now: float) -> None:
         """Nobody listens."""
-        if self._stage is not Stage.CLOSED:
+        if self._stage is not CLOSED:
             self._interrupt(now, cancel=True)
             self._paused = True
             self._put_goodbye_off()
@@ -217,7 +221,7 @@ class RealtimeAgent:
 
     def consult(self, playout: Playout, briefing: str, tools: Sequence[ConsultTool], now: float) -> None:
         """Talk with somebody else meanwhile."""
-        if self._stage is Stage.CLOSED:
+        if self._stage is CLOSED:
             return
         self._consult = (with_tools(self._spec.session_update, tools), system_text(self._ids(), briefing))
         self._turn_to(playout, self._consult, now)
@@ -226,7 +230,7 @@ class RealtimeAgent:
 
     def resume(self, playout: Playout, now: float) -> None:
         """Talk with the caller again."""
-        if self._stage is Stage.CLOSED:
+        if self._stage is CLOSED:
             return
         if self._consult:
             self._consult = ()
@@ -241,12 +245,12 @@ class RealtimeAgent:
         self.move(playout, now)
         self._paused = self._caller_speaks = False
         self._kept.clear()  # what one party said is not the other's
-        for text in (dialect.CLEAR_HEARD, *told) if self._stage is Stage.READY else ():
+        for text in (dialect.CLEAR_HEARD, *told) if self._stage is READY else ():
             self._send(text)
 
     def stop(self, now: float) -> None:
         """The call is over."""
-        if self._stage is not Stage.CLOSED:
+        if self._stage is not CLOSED:
             self._close(now)
 
     # -- what the driver needs -------------------------------------------------------------------
@@ -272,14 +276,14 @@ class RealtimeAgent:
             # What went before in this tick may have taken it back.
             if self._deadlines.pop(name, None) is not None:
                 _EXPIRED[name](self, now)
-        if self._stage is not Stage.CLOSED:
+        if self._stage is not CLOSED:
             self._settle(now)
 
     # -- the model's session ---------------------------------------------------------------------
 
     def _open(self, now: float) -> None:
         self._attempts += 1
-        self._stage = Stage.OPENING
+        self._stage = OPENING
         self._deadlines["establish"] = now + patience.ESTABLISH_S
         self._effects.append(OpenModel(self._spec.url, self._spec.headers))
 
@@ -287,7 +291,7 @@ class RealtimeAgent:
         if self._farewell is not None:
             self._leave(now)
             return
-        if self._stage is Stage.READY and now - self._ready_at >= patience.STEADY_S:
+        if self._stage is READY and now - self._ready_at >= patience.STEADY_S:
             self._attempts = 1
         if retryable and self._attempts < 2:
             self._leave_session(now)
@@ -302,7 +306,7 @@ class RealtimeAgent:
         """The model is lost during the farewell: what came of it is heard, then the call ends."""
         self._leave_session(now)
         self._effects.append(CloseModel())
-        self._stage = Stage.LEAVING
+        self._stage = LEAVING
         self._settle(now)
 
     def _leave_session(self, now: float) -> None:
@@ -319,9 +323,9 @@ class RealtimeAgent:
         self._forget("answer", "progress", "ask", "roll-over", "last roll-over")
 
     def _on_updated(self, event: Event, now: float) -> None:
-        if self._stage is not Stage.ESTABLISHING:
+        if self._stage is not ESTABLISHING:
             return
-        self._stage = Stage.READY
+        self._stage = READY
         self._ready_at = now
         self._deadlines.pop("establish", None)
         if self._formats.corrected_by(event):
@@ -332,12 +336,10 @@ class RealtimeAgent:
             for speaker, text in self._transcript.so_far():
                 role = "assistant" if speaker is Speaker.AGENT else "user"
                 self._send(dialect.text_item(self._ids(), role, text))
-        for frame in self._consult:
-            self._send(frame)
         self._was_ready = True
         backlog, self._backlog = self._backlog, []
-        for kept in backlog:
-            self._send(kept)
+        for frame in (*self._consult, *backlog):
+            self._send(frame)
         if self._spec.roll_over_after_ms is not None:
             self._deadlines["roll-over"] = now + self._spec.roll_over_after_ms / 1000
         if self._spec.speaks_first and not self._greeted:
@@ -367,15 +369,14 @@ class RealtimeAgent:
         self._kept.clear()
         self._silence(now)
         self._effects += [Uttered(line) for line in self._transcript.release(now, all_of_them=True)]
-        if self._stage is not Stage.LEAVING:
+        if self._stage is not LEAVING:
             self._effects.append(CloseModel())
-        self._stage = Stage.CLOSED
+        self._stage = CLOSED
 
     # -- what the model says ---------------------------------------------------------------------
 
     def _on_error(self, event: Event, now: float) -> None:
-        error = dialect.map_of(event, "error")
-        code = dialect.text_of(error, "code") or dialect.text_of(error, "type") or "error"
+        error, code = dialect.map_of(event, "error"), dialect.error_code(event) or "error"
         if code != dialect.NOTHING_TO_CANCEL:
             self._log(f"AI Session: error {code}: {without_secrets(dialect.text_of(error, 'message'), self._spec)[:500]}")
         busy = code == "conversation_already_has_active_response"
@@ -459,21 +460,25 @@ class RealtimeAgent:
         if isinstance(event.get("item_id"), str):
             self._transcript.void(event["item_id"])
 
-    def _on_words(self, event: Event, now: float) -> None:
-        item_id, words = event.get("item_id"), event.get("delta")
-        if isinstance(item_id, str) and isinstance(words, str) and not self._unheard(event, item_id):
+    def _add_words(self, words: dialect.Words, now: float) -> None:
+        item_id = words.item_id
+        if item_id and not self._unheard(words.response_id or "", item_id):
             self._transcript.place(item_id, None, Speaker.AGENT, now)
-            self._transcript.add_words(item_id, words)
+            self._transcript.add_words(item_id, words.delta)
 
     def _on_words_done(self, event: Event, now: float) -> None:
         item_id, text = event.get("item_id"), event.get("transcript")
-        if isinstance(item_id, str) and isinstance(text, str) and not self._unheard(event, item_id):
+        if (
+            isinstance(item_id, str)
+            and isinstance(text, str)
+            and not self._unheard(dialect.text_of(event, "response_id"), item_id)
+        ):
             self._transcript.place(item_id, None, Speaker.AGENT, now)
             self._transcript.complete(item_id, text)
 
-    def _unheard(self, event: Event, item_id: str) -> bool:
+    def _unheard(self, response_id: str, item_id: str) -> bool:
         """Words of a response that was silenced before this item began."""
-        return dialect.text_of(event, "response_id") in self._silenced and not self._transcript.knows(item_id)
+        return response_id in self._silenced and not self._transcript.knows(item_id)
 
     def _on_audio_done(self, event: Event, now: float) -> None:
         self._playing.finish(now, item_id=dialect.text_of(event, "item_id"))
@@ -522,13 +527,12 @@ class RealtimeAgent:
             self._want = True
             self._deadlines["ask"] = now + patience.SERVER_TURN_S
         self._judge(response, response_id, now)
-        if self._stage is not Stage.CLOSED and self._playout.idle:
+        if self._stage is not CLOSED and self._playout.idle:
             self.drained(now)
 
     def _judge(self, response: Mapping[str, Any], response_id: str, now: float) -> None:
         status = response.get("status")
-        error = dialect.map_of(dialect.map_of(response, "status_details"), "error")
-        code = dialect.text_of(error, "code") or dialect.text_of(error, "type")
+        code = dialect.error_code(dialect.map_of(response, "status_details"))
         if status in ("failed", "incomplete"):
             self._log(f"AI Session: response {status}" + (f": {code}" if code else ""))
         farewell = self._farewell
@@ -563,7 +567,7 @@ class RealtimeAgent:
 
     def _settle(self, now: float) -> None:
         """After every input: tell what is final, ask for what is owed, see whether it is time to go."""
-        if self._stage is not Stage.CLOSED:
+        if self._stage is not CLOSED:
             self._move_on(now)
             self._watch_silence(now)
 
@@ -578,9 +582,9 @@ class RealtimeAgent:
             self._deadlines["held"] = held
         if self._response is not None or self._requested:
             return
-        if self._stage is Stage.LEAVING or (self._stage is Stage.READY and self._farewell is not None):
+        if self._stage is LEAVING or (self._stage is READY and self._farewell is not None):
             self._settle_farewell(now)
-        elif self._stage is not Stage.READY or self._paused or self._waiting:
+        elif self._stage is not READY or self._paused or self._waiting:
             return
         elif self._want and not self._caller_speaks and not self._digits and "ask" not in self._deadlines:
             self._ask(None, now)
@@ -603,14 +607,14 @@ class RealtimeAgent:
 
     def _interrupt(self, now: float, cancel: bool) -> None:
         """The caller speaks or presses a key: silence the agent and tell the model what was heard."""
-        if cancel and self._response is not None and self._stage is Stage.READY:
+        if cancel and self._response is not None and self._stage is READY:
             self._send(dialect.RESPONSE_CANCEL)
         if self._response:
             self._silenced.add(self._response)
             self._transcript.drop_unheard()
         self._unwanted = self._unwanted or (cancel and self._requested)
         for cut in self._silence(now):
-            if self._stage is Stage.READY and cut.item.known and cut.received_ms:
+            if self._stage is READY and cut.item.known and cut.received_ms:
                 self._send(dialect.truncate(cut.item.item_id, cut.item.content_index, cut.heard_ms))
 
     def _silence(self, now: float) -> list[Cut]:
@@ -663,14 +667,14 @@ class RealtimeAgent:
 
     def _put_goodbye_off(self) -> None:
         """Nobody listens to it; when the pause is over the talk goes on."""
-        if self._farewell is not None and self._stage is not Stage.LEAVING:
+        if self._farewell is not None and self._stage is not LEAVING:
             self._farewell = None
-            self._forwarding = self._stage is Stage.READY
+            self._forwarding = self._stage is READY
             self._forget("farewell", "linger")
 
     def _settle_farewell(self, now: float) -> None:
         assert self._farewell is not None  # the callers looked
-        leaving = self._stage is Stage.LEAVING
+        leaving = self._stage is LEAVING
         if not self._farewell.asked and not leaving:
             if "ask" not in self._deadlines:
                 self._farewell.asked = True
@@ -693,7 +697,7 @@ class RealtimeAgent:
         """Somebody speaks, or something is waited for: this is no silence."""
         working = self._response is not None or self._requested or self._want or self._turn_owed or not self._ledger.idle
         speaking = self._caller_speaks or self._playing.any or not self._playout.idle or bool(self._digits)
-        away = self._stage is not Stage.READY or self._paused or self._waiting or self._farewell is not None
+        away = self._stage is not READY or self._paused or self._waiting or self._farewell is not None
         return working or speaking or away or bool(self._consult)
 
     def _watch_silence(self, now: float) -> None:
@@ -740,14 +744,11 @@ class RealtimeAgent:
     def _on_closing_note(self, now: float) -> None:
         self._say_to_model(system_text(self._ids(), self._spec.closing_note))
 
-    def _on_nothing(self, now: float) -> None:
-        """What was waited for is looked at when everything settles."""
-
     # -- small things ----------------------------------------------------------------------------
 
     def _say_to_model(self, text: bytes) -> None:
         """Send, or keep for the session that comes."""
-        if self._stage is Stage.READY:
+        if self._stage is READY:
             self._send(text)
         else:
             self._backlog.append(text)
@@ -779,7 +780,6 @@ _HANDLERS: Mapping[str, _Handler] = {
     "response.done": RealtimeAgent._on_response_done,
     "response.output_item.done": RealtimeAgent._on_output_item_done,
     "response.output_audio.done": RealtimeAgent._on_audio_done,
-    "response.output_audio_transcript.delta": RealtimeAgent._on_words,
     "response.output_audio_transcript.done": RealtimeAgent._on_words_done,
     "response.mcp_call.completed": lambda agent, _, now: agent._go_on_unless_server_does(now),
     "response.mcp_call.failed": lambda agent, _, now: agent._go_on_unless_server_does(now),
@@ -788,8 +788,8 @@ _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "establish": RealtimeAgent._on_establish_late,
     "answer": lambda agent, now: agent._on_no_progress("answer", patience.ANSWER_S, now),
     "progress": lambda agent, now: agent._on_no_progress("progress", patience.PROGRESS_S, now),
-    "ask": RealtimeAgent._on_nothing,
-    "held": RealtimeAgent._on_nothing,
+    "ask": lambda agent, now: None,  # looked at when everything settles, as what is held
+    "held": lambda agent, now: None,
     "digits": RealtimeAgent._end_digits,
     "farewell": RealtimeAgent._over,
     "linger": RealtimeAgent._over,

@@ -18,7 +18,6 @@ Event: TypeAlias = dict[str, Any]
 
 BETA_NAMES = {
     "response.audio.done": "response.output_audio.done",
-    "response.audio_transcript.delta": "response.output_audio_transcript.delta",
     "response.audio_transcript.done": "response.output_audio_transcript.done",
     "response.text.delta": "response.output_text.delta",
     "response.text.done": "response.output_text.done",
@@ -62,11 +61,23 @@ class BetaAudioDelta(AudioDelta, tag="response.audio.delta", gc=False):
     """The same under its beta name."""
 
 
+class Words(msgspec.Struct, tag_field="type", tag="response.output_audio_transcript.delta", gc=False):
+    """A piece of the agent's text."""
+
+    delta: str
+    response_id: str | None = ""
+    item_id: str = ""
+
+
+class BetaWords(Words, tag="response.audio_transcript.delta", gc=False):
+    """The same under its beta name."""
+
+
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What reading a frame may raise."""
 
-read_audio = msgspec.json.Decoder(AudioDelta | BetaAudioDelta).decode
-"""Read a frame that is expected to be sound, and nothing of it that is not needed; any other frame raises `UNREADABLE`."""
+read_delta = msgspec.json.Decoder(AudioDelta | BetaAudioDelta | Words | BetaWords).decode
+"""Read a piece of sound or text, the most frequent frames; any other raises `UNREADABLE`."""
 read_head = msgspec.json.Decoder(Head).decode
 read_event = msgspec.json.Decoder(dict[str, Any]).decode
 encode = msgspec.json.Encoder().encode
@@ -97,6 +108,12 @@ def maps_of(event: object, name: str) -> list[Mapping[str, Any]]:
     """The objects of a field that should be a list of them."""
     value = event.get(name) if isinstance(event, Mapping) else None
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
+
+
+def error_code(holder: object) -> str:
+    """The code of the error in a field `error`, or its type; empty without one."""
+    error = map_of(holder, "error")
+    return text_of(error, "code") or text_of(error, "type")
 
 
 def _at(value: object, *path: str) -> object:

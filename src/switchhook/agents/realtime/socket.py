@@ -33,6 +33,7 @@ EARLY_FRAMES = 100
 LINGER_S = 2.0
 """How long a link that was left may take to say goodbye; a dead peer would keep it for minutes."""
 
+_TEXT = picows.WSMsgType.TEXT
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 # The handshake's own; a customer's copy of them would break it.
@@ -253,7 +254,7 @@ class _Wire(picows.WSListener):
             self._wait(text)
             return
         try:
-            transport.send(picows.WSMsgType.TEXT, text)
+            transport.send(_TEXT, text)
         except (OSError, picows.WSError) as error:
             self._detail = f"sending failed: {type(error).__name__}"
             transport.disconnect()
@@ -293,9 +294,9 @@ class _Wire(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type
-        if kind == picows.WSMsgType.TEXT and frame.fin:
+        if kind == _TEXT and frame.fin:
             self._deliver(frame.get_payload_as_bytes())
-        elif kind in (picows.WSMsgType.TEXT, picows.WSMsgType.CONTINUATION):
+        elif kind in (_TEXT, picows.WSMsgType.CONTINUATION):
             self._collect(frame)
         elif kind == picows.WSMsgType.CLOSE:
             self._detail = f"the model closed the connection with code {frame.get_close_code().value}"
@@ -315,7 +316,7 @@ class _Wire(picows.WSListener):
             self.send(self._late.popleft()[1])
 
     def _collect(self, frame: picows.WSFrame) -> None:
-        if frame.msg_type == picows.WSMsgType.TEXT:
+        if frame.msg_type == _TEXT:
             self._parts.clear()
             self._size = 0
         self._size += frame.payload_size

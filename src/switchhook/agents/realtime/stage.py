@@ -15,3 +15,7 @@ class Stage(Enum):
     LEAVING = "leaving"
     """The model is gone during the farewell; what it said of it is still playing."""
     CLOSED = "closed"
+
+
+NEW, OPENING, ESTABLISHING, READY, LEAVING, CLOSED = Stage
+"""By their own names, because they are compared several times for each frame, and a member is slow to find in its class."""

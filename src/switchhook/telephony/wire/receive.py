@@ -25,6 +25,8 @@ _MAX_MISORDER = 100
 _MAX_STRAY_SAMPLES = 8_000
 """Timestamp and arrival may differ by 1 s; beyond, the timestamp has jumped and arrival decides."""
 _NEVER = -1
+_PLAIN = rtp.PLAIN
+_unpack_header = rtp.HEADER.unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +116,13 @@ class Receiver:
     def push(self, packet: bytes, now: float) -> bytes | None:
         """Take a datagram. Never raises, whatever it holds."""
         if len(packet) > 12:
-            first, second, sequence, timestamp, ssrc = rtp.HEADER.unpack_from(packet)
+            first, second, sequence, timestamp, ssrc = _unpack_header(packet)
             if (
                 sequence == self._next_sequence
                 and timestamp == self._next_timestamp
                 and ssrc == self._ssrc
                 and second == self._payload_type
-                and first == rtp.PLAIN
+                and first == _PLAIN
                 and self.deadline is None
             ):
                 payload = packet[12:]
