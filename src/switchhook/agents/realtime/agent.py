@@ -40,6 +40,7 @@ from switchhook.agents.realtime.keys import Keys
 from switchhook.agents.realtime.ledger import CreateResponse, Deliver, ToolLedger, as_text
 from switchhook.agents.realtime.masking import without_secrets
 from switchhook.agents.realtime.playing import Cut, Playing
+from switchhook.agents.realtime.responses import Responses
 from switchhook.agents.realtime.silence import SilenceWatch
 from switchhook.agents.realtime.stage import CLOSED, ESTABLISHING, LEAVING, NEW, OPENING, READY
 from switchhook.agents.realtime.transcript import Transcript
@@ -70,14 +71,11 @@ class RealtimeAgent:
         self._attempts = 0
         self._forwarding = self._was_ready = self._greeted = False
         self._ready_at = self._last_frame = 0.0
-        self._caller_speaks = self._turn_owed = self._unwanted = False
+        self._caller_speaks = False
         self._quiet_since = 0.0
-        self._response: str | None = None
-        self._requested = self._want = self._server_may_go_on = self._spoke = self._retried = False
-        self._unacknowledged: set[str] = set()
-        self._silenced: set[str] = set()
+        self._responses = Responses()
         self._backlog: list[bytes] = []
-        self._digits, self._request_id = Keys(), ""
+        self._digits = Keys()
         self._farewell: Farewell | None = None
         self._approvals = Approvals(ids)
         self._garbage = self._waiting = self._paused = False
@@ -131,9 +129,9 @@ class RealtimeAgent:
 
     def _speak(self, delta: dialect.AudioDelta, now: float) -> None:
         response_id = delta.response_id or ""
-        if response_id in self._silenced:
+        if self._responses.is_silenced(response_id):
             return
-        self._spoke = True
+        self._responses.spoke = True
         begins = self._playing.play(delta.item_id, delta.content_index, response_id, delta.delta, now)
         if begins is not None:
             self._transcript.place(delta.item_id, None, Speaker.AGENT, now)
@@ -190,7 +188,7 @@ class RealtimeAgent:
 
     def speak_first(self, now: float) -> None:
         """The greeting was not played."""
-        self._want = True
+        self._responses.wanted = True
         self._settle(now)
 
     def party_arrived(self, now: float) -> None:
@@ -202,7 +200,7 @@ class RealtimeAgent:
         """The call knows something about the party."""
         if self._stage is not CLOSED and self._farewell is None:
             self._say_to_model(system_text(self._ids(), text))
-            self._want = True
+            self._responses.wanted = True
             self._settle(now)
 
     def move(self, playout: Playout, now: float) -> None:
@@ -225,7 +223,7 @@ class RealtimeAgent:
             return
         self._consult = (with_tools(self._spec.session_update, tools), system_text(self._ids(), briefing))
         self._turn_to(playout, self._consult, now)
-        self._want = True
+        self._responses.wanted = True
         self._settle(now)
 
     def resume(self, playout: Playout, now: float) -> None:
@@ -313,12 +311,8 @@ class RealtimeAgent:
         """Forget what only the session that is gone knew; a reply it owed is owed by the next."""
         self._forwarding = False
         self._kept.session_gone(self._caller_speaks)
-        answering = self._requested or (self._response is not None and self._response not in self._silenced)
-        self._want = self._ledger.renewed() or self._want or answering or self._turn_owed
-        self._response, self._requested = None, False
-        self._caller_speaks = self._turn_owed = self._unwanted = self._server_may_go_on = False
-        self._unacknowledged.clear()
-        self._silenced.clear()
+        self._responses.session_gone(owed=self._ledger.renewed())
+        self._caller_speaks = False
         self._playing.session_gone(now)
         self._forget("answer", "progress", "ask", "roll-over", "last roll-over")
 
@@ -343,7 +337,7 @@ class RealtimeAgent:
         if self._spec.roll_over_after_ms is not None:
             self._deadlines["roll-over"] = now + self._spec.roll_over_after_ms / 1000
         if self._spec.speaks_first and not self._greeted:
-            self._want = True
+            self._responses.wanted = True
         self._greeted = True
         # The greeting is asked for first: what the caller said meanwhile may then interrupt it, as it would have live.
         self._settle(now)
@@ -382,7 +376,7 @@ class RealtimeAgent:
         busy = code == "conversation_already_has_active_response"
         if code == "session_expired":
             self._replace_or_fail(True, "the model's session expired", now)
-        elif self._request_id and (dialect.text_of(error, "event_id") == self._request_id or (self._requested and busy)):
+        elif self._responses.is_refusal(dialect.text_of(error, "event_id"), busy):
             self._on_request_refused(busy, now)
 
     def _on_request_refused(self, busy: bool, now: float) -> None:
@@ -390,22 +384,22 @@ class RealtimeAgent:
 
         The other response may have been taken for ours meanwhile: its `response.created` came first.
         """
-        self._requested, self._request_id = False, ""
+        self._responses.refused(busy)
         self._deadlines.pop("answer", None)
-        self._want = self._want or busy
         if self._farewell is not None:
-            if self._response is not None and self._farewell.response_id == self._response:
+            active = self._responses.active
+            if active is not None and self._farewell.response_id == active:
                 self._take_back()
             if not self._farewell.say_again(failed=not busy):
                 self._over(now)
                 return
-        if self._response is None:
+        if self._responses.active is None:
             self._deadlines["ask"] = now + patience.SERVER_TURN_S
 
     def _on_speech_started(self, event: Event, now: float) -> None:
         self._caller_speaks = True
         self._kept.turn_began()
-        if not self._requested:
+        if not self._responses.asked:
             self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
         item_id = event.get("item_id")
@@ -420,11 +414,11 @@ class RealtimeAgent:
         self._quiet_since = now
         if not self._server_answers:
             return
-        self._turn_owed = True
-        if self._response is not None and self._response not in self._silenced:
+        self._responses.turn_owed = True
+        if self._responses.audible:
             return  # a server that is still speaking may refuse itself the answer: it is looked at when it is done
         self._deadlines["answer"] = now + patience.ANSWER_S
-        if self._want:
+        if self._responses.wanted:
             self._deadlines["ask"] = now + patience.SERVER_TURN_S
 
     def _on_cleared(self, event: Event, now: float) -> None:
@@ -438,7 +432,7 @@ class RealtimeAgent:
 
     def _on_item(self, event: Event, now: float) -> None:
         item = dialect.map_of(event, "item")
-        self._unacknowledged.discard(dialect.text_of(item, "id"))
+        self._responses.acknowledge(dialect.text_of(item, "id"))
         self._deny_approval(item, now)
 
     def _deny_approval(self, item: Mapping[str, Any], now: float) -> None:
@@ -478,7 +472,7 @@ class RealtimeAgent:
 
     def _unheard(self, response_id: str, item_id: str) -> bool:
         """Words of a response that was silenced before this item began."""
-        return response_id in self._silenced and not self._transcript.knows(item_id)
+        return self._responses.is_silenced(response_id) and not self._transcript.knows(item_id)
 
     def _on_audio_done(self, event: Event, now: float) -> None:
         self._playing.finish(now, item_id=dialect.text_of(event, "item_id"))
@@ -488,26 +482,21 @@ class RealtimeAgent:
     # -- responses -------------------------------------------------------------------------------
 
     def _on_response_created(self, event: Event, now: float) -> None:
-        self._response = dialect.text_of(dialect.map_of(event, "response"), "id")
-        self._server_may_go_on = self._turn_owed = False
+        responses = self._responses
+        responses.begin(dialect.text_of(dialect.map_of(event, "response"), "id"))
         self._forget("answer", "ask")
         self._deadlines["progress"] = now + patience.PROGRESS_S
-        self._spoke = False
         if self._paused:
             self._take_back()
         elif self._farewell is not None:
-            if self._requested and self._farewell.response_id is None:
-                self._farewell.response_id = self._response
+            if responses.asked and self._farewell.response_id is None:
+                self._farewell.response_id = responses.active
             else:
                 self._take_back()  # the goodbye is the last word
-        elif self._requested and (self._digits or self._unwanted or (self._caller_speaks and self._spec.interrupt_response)):
+        elif not responses.begun(over_party=bool(self._digits) or (self._caller_speaks and self._spec.interrupt_response)):
             self._take_back()
-            self._want = True
-        elif not self._requested and not self._unacknowledged:
-            self._want = False  # the model answers by itself, knowing all that we told it
-        self._caller_speaks &= self._requested  # servers without `speech_stopped` answer when the caller is done
-        self._requested = self._unwanted = False
-        self._unacknowledged.clear()  # not every server names our items: what it was told, its next response knows
+        self._caller_speaks &= responses.asked  # servers without `speech_stopped` answer when the caller is done
+        responses.settle()
 
     def _on_response_done(self, event: Event, now: float) -> None:
         response = dialect.map_of(event, "response")
@@ -518,13 +507,12 @@ class RealtimeAgent:
             self._deny_approval(item, now)
         self._ledger.response_done(response_id, items, response.get("status") == "completed")
         self._playing.finish(now, response_id=response_id)
-        if self._response in (response_id, ""):
-            self._response = None
+        if self._responses.done(response_id):
             self._deadlines.pop("progress", None)
-        if self._server_may_go_on:
+        if self._responses.server_may_go_on:
             self._go_on_unless_server_does(now)
-        if self._turn_owed and self._response is None:
-            self._want = True
+        if self._responses.turn_owed and self._responses.active is None:
+            self._responses.wanted = True
             self._deadlines["ask"] = now + patience.SERVER_TURN_S
         self._judge(response, response_id, now)
         if self._stage is not CLOSED and self._playout.idle:
@@ -537,18 +525,16 @@ class RealtimeAgent:
             self._log(f"AI Session: response {status}" + (f": {code}" if code else ""))
         farewell = self._farewell
         if farewell is not None:
-            if farewell.response_id == response_id and status != "completed" and not self._spoke:
-                taken_back = response_id in self._silenced
+            if farewell.response_id == response_id and status != "completed" and not self._responses.spoke:
+                taken_back = self._responses.is_silenced(response_id)
                 if not farewell.say_again(failed=not taken_back):
                     self._over(now)
-        elif status == "failed" and not self._spoke and self._ledger.idle:
-            if self._retried:
+        elif status == "failed" and not self._responses.spoke and self._ledger.idle:
+            if not self._responses.retry():
                 # A model that cannot answer (its quota is used up, say) is lost, however healthy its socket is.
                 self._replace_or_fail(False, f"the model could not answer{f': {code}' if code else ''}", now)
-                return
-            self._want = self._retried = True
         elif status == "completed":
-            self._retried = False
+            self._responses.succeeded()
 
     def _on_output_item_done(self, event: Event, now: float) -> None:
         item = dialect.map_of(event, "item")
@@ -557,12 +543,12 @@ class RealtimeAgent:
 
     def _go_on_unless_server_does(self, now: float) -> None:
         """Whether the model answers by itself after an MCP call is not documented: it is observed."""
-        self._want = self._server_may_go_on = True
+        self._responses.wanted = self._responses.server_may_go_on = True
         self._deadlines["ask"] = now + patience.SERVER_TURN_S
 
     def _take_back(self) -> None:
         """The response that has just begun is not wanted."""
-        self._silenced.add(self._response or "")
+        self._responses.take_back()
         self._send(dialect.RESPONSE_CANCEL)
 
     def _settle(self, now: float) -> None:
@@ -580,26 +566,26 @@ class RealtimeAgent:
             self._deadlines.pop("held", None)
         else:
             self._deadlines["held"] = held
-        if self._response is not None or self._requested:
+        if self._responses.busy:
             return
         if self._stage is LEAVING or (self._stage is READY and self._farewell is not None):
             self._settle_farewell(now)
         elif self._stage is not READY or self._paused or self._waiting:
             return
-        elif self._want and not self._caller_speaks and not self._digits and "ask" not in self._deadlines:
+        elif self._responses.wanted and not self._caller_speaks and not self._digits and "ask" not in self._deadlines:
             self._ask(None, now)
         elif self._roll_over_due(now):
             self._roll_over(now)
 
     def _ask(self, response: Mapping[str, object] | None, now: float) -> None:
-        self._want, self._server_may_go_on, self._requested = False, False, True
-        self._request_id = self._ids()
+        request_id = self._ids()
+        self._responses.ask(request_id)
         self._deadlines["answer"] = now + patience.ANSWER_S
-        self._send(dialect.response_create(self._request_id, response))
+        self._send(dialect.response_create(request_id, response))
 
     def _roll_over_due(self, now: float) -> bool:
         due = "last roll-over" in self._deadlines
-        busy = self._caller_speaks or self._turn_owed or self._playing.any or self._digits or self._want
+        busy = self._caller_speaks or self._responses.due or self._playing.any or self._digits
         settled = self._ledger.idle and not self._transcript.awaits_caller and now >= self._quiet_since + patience.SERVER_TURN_S
         return due and settled and not busy
 
@@ -607,12 +593,12 @@ class RealtimeAgent:
 
     def _interrupt(self, now: float, cancel: bool) -> None:
         """The caller speaks or presses a key: silence the agent and tell the model what was heard."""
-        if cancel and self._response is not None and self._stage is READY:
+        if cancel and self._responses.active is not None and self._stage is READY:
             self._send(dialect.RESPONSE_CANCEL)
-        if self._response:
-            self._silenced.add(self._response)
+        if self._responses.silence():
             self._transcript.drop_unheard()
-        self._unwanted = self._unwanted or (cancel and self._requested)
+        if cancel:
+            self._responses.unwant()
         for cut in self._silence(now):
             if self._stage is READY and cut.item.known and cut.received_ms:
                 self._send(dialect.truncate(cut.item.item_id, cut.item.content_index, cut.heard_ms))
@@ -641,7 +627,7 @@ class RealtimeAgent:
                     case Deliver():
                         self._deliver(effect)
                     case CreateResponse():
-                        self._want = True
+                        self._responses.wanted = True
 
     def _deliver(self, effect: Deliver) -> None:
         item_id = self._ids()
@@ -651,7 +637,7 @@ class RealtimeAgent:
             output = {"type": "function_call_output", "call_id": effect.call.call_id, "output": effect.output}
             text = dialect.item_create({"id": item_id} | output)
         self._say_to_model(text)
-        self._unacknowledged.add(item_id)
+        self._responses.tell(item_id)
 
     def _ends_conversation(self, call: ToolCall) -> bool:
         """With somebody else on the line the conversation with the caller is not over: the call decides."""
@@ -695,7 +681,7 @@ class RealtimeAgent:
 
     def _busy(self) -> bool:
         """Somebody speaks, or something is waited for: this is no silence."""
-        working = self._response is not None or self._requested or self._want or self._turn_owed or not self._ledger.idle
+        working = self._responses.due or not self._ledger.idle
         speaking = self._caller_speaks or self._playing.any or not self._playout.idle or bool(self._digits)
         away = self._stage is not READY or self._paused or self._waiting or self._farewell is not None
         return working or speaking or away or bool(self._consult)
@@ -720,8 +706,8 @@ class RealtimeAgent:
             text = f"DTMF: {digits}"
             self._transcript.say(item_id, Speaker.CALLER, text, now)
             self._say_to_model(dialect.text_item(item_id, "user", text))
-            self._unacknowledged.add(item_id)
-            self._want = True
+            self._responses.tell(item_id)
+            self._responses.wanted = True
 
     # -- time ------------------------------------------------------------------------------------
 
