@@ -56,20 +56,19 @@ class RealtimeAgent:
     def __init__(self, spec: AgentSpec, playout: Playout, encoding: Encoding, clock: Clock, ids: Callable[[], str]) -> None:
         self._spec = spec
         self._playout = playout
-        self._clock = clock
         self._ids = ids
         self._effects: list[AgentEffect] = []
         self._deadlines: dict[str, float] = {}
         self._stage = NEW
         self._ledger = ToolLedger()
-        self._transcript = Transcript(clock.utc())
+        self._transcript = Transcript(clock)
         self._playing = Playing(playout, encoding)
         self._usage = Usage()
         self._formats = Formats(spec.session_update, encoding, self._playing)
         self._server_answers = dialect.server_creates_responses(spec.session_update)
         self._kept = KeptSound(encoding.bytes_per_ms)
         self._attempts = 0
-        self._forwarding = self._was_ready = self._greeted = False
+        self._forwarding = self._was_ready = False
         self._ready_at = self._last_frame = 0.0
         self._caller_speaks = False
         self._quiet_since = 0.0
@@ -142,7 +141,7 @@ class RealtimeAgent:
     def start(self, now: float, waiting: bool = False) -> None:
         """Begin; `waiting`: the party is still being called."""
         self._waiting = waiting
-        self._transcript.begin(now, self._clock.utc())
+        self._transcript.begin(now)
         if self._spec.closing_note_after_ms is not None:
             self._deadlines["closing note"] = now + self._spec.closing_note_after_ms / 1000
         if not self._server_answers:
@@ -330,15 +329,14 @@ class RealtimeAgent:
             for speaker, text in self._transcript.so_far():
                 role = "assistant" if speaker is Speaker.AGENT else "user"
                 self._send(dialect.text_item(self._ids(), role, text))
-        self._was_ready = True
+        first, self._was_ready = not self._was_ready, True
         backlog, self._backlog = self._backlog, []
         for frame in (*self._consult, *backlog):
             self._send(frame)
         if self._spec.roll_over_after_ms is not None:
             self._deadlines["roll-over"] = now + self._spec.roll_over_after_ms / 1000
-        if self._spec.speaks_first and not self._greeted:
+        if self._spec.speaks_first and first:
             self._responses.wanted = True
-        self._greeted = True
         # The greeting is asked for first: what the caller said meanwhile may then interrupt it, as it would have live.
         self._settle(now)
         self._flush_kept()

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from switchhook.domain.model import Speaker, Utterance
+from switchhook.domain.ports import Clock
 
 HOLD_S = 3.0
 REMEMBERED_LINES = 400
@@ -55,18 +56,19 @@ def heard_words(text: str, share: float) -> str:
 class Transcript:
     """Lines by item id, released in order. Times go in as monotonic seconds and come out as UTC, from `begin` on."""
 
-    def __init__(self, utc: datetime) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._began = 0.0
-        self._began_utc = utc
+        self._began_utc = clock.utc()
         self._lines: dict[str, _Line] = {}
         self._sequence: list[str] = []
         self._next_order = 0
         self._held_since: float | None = None
         self._told: deque[tuple[Speaker, str]] = deque(maxlen=REMEMBERED_LINES)
 
-    def begin(self, now: float, utc: datetime) -> None:
-        """The conversation begins: both clocks at this moment."""
-        self._began, self._began_utc = now, utc
+    def begin(self, now: float) -> None:
+        """The conversation begins."""
+        self._began, self._began_utc = now, self._clock.utc()
 
     @property
     def deadline(self) -> float | None:
