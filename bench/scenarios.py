@@ -112,6 +112,7 @@ def recording(settings: Settings) -> Outcome:
         with rig(settings, record=record) as calls:
             numbers = calls.bring_up(settings.calls, settings.calls / 10)
             began = time.monotonic()
+            _until_idle(calls)  # deriving the keys of recordings is a cost of calls, not of their seconds
             spans[record] = calls.measure(whole_cycles(settings), numbers)
             if record:
                 workers = calls.server.worker_cpu_s()

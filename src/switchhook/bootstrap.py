@@ -178,7 +178,7 @@ class Server:
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
         self.watch, self.dialer = self._trunk_parts()
         self.twilio, self.streams, self.lines = self._twilio_parts()
-        self.dialling = AccountDialling(self.store.spend, self.clock)
+        self.dialling = AccountDialling(self.store.spend, self.clock, own_sip_hosts(settings))
         self.joining = LineJoining(waiting_sounds(settings.ringback_country, settings.hold_sound), self.clock)
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
         self.sip.on_declined, self.sip.on_replacing = self.switchboard.declined, self.switchboard.replace
@@ -252,7 +252,7 @@ class Server:
         self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}
         self._twilio = {name: account.twilio for name, account in directory.accounts.items() if account.twilio is not None}
         self.accounts = dict(directory.accounts)
-        self.dialling.replace(directory.accounts, directory.numbers.values())
+        self.dialling.replace(directory.accounts, directory.numbers.values(), directory.trunks.values())
         self.tokens.forget()
 
     async def _twilio_of(self, account: str) -> TwilioCredentials | None:
@@ -547,6 +547,11 @@ def _settle_memory() -> None:
     gc.freeze()
     # Young passes stay short (5,000 objects), and what short calls leave in cycles does not pile up.
     gc.set_threshold(5_000, 50, 100)
+
+
+def own_sip_hosts(settings: Settings) -> tuple[str, ...]:
+    """What peers call this server in SIP addresses, as far as the settings tell."""
+    return tuple(host for host in (settings.sip_advertised_host, settings.sip_host) if host and host not in ("0.0.0.0", "::"))
 
 
 def sip_targets(settings: Settings) -> SipTargets:

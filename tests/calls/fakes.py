@@ -137,7 +137,7 @@ class FakeLeg:
     def send_digit(self, digit: str, duration_ms: int = 160) -> None:
         self.done.append(f"digit {digit}")
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
         self.done.append(f"refer {target}" + (" attended" if replaces is not None else ""))
 
     def refer_result(self, status: int) -> None:
@@ -360,11 +360,15 @@ class FakeJoining:
 
     def __init__(self) -> None:
         self.joined: list[tuple[Leg, Leg]] = []
+        self.early: list[tuple[Leg, Leg]] = []
+        """Those of `joined` whose other line has not answered."""
         self.waiting: dict[int, WaitingSound] = {}
         self.digits: list[str] = []
 
-    def join(self, one: Leg, other: Leg) -> Joined:
+    def join(self, one: Leg, other: Leg, early: bool = False) -> Joined:
         self.joined.append((one, other))
+        if early:
+            self.early.append((one, other))
         return _FakeJoined(self, (one, other))
 
     def play(self, leg: Leg, sound: WaitingSound) -> None:
@@ -383,7 +387,12 @@ class _FakeJoined:
         assert pressed_on in self._pair
         self._joining.digits.append(digit)
 
+    def answered(self) -> None:
+        if self._pair in self._joining.early:
+            self._joining.early.remove(self._pair)
+
     def close(self) -> None:
+        self.answered()
         if self._pair in self._joining.joined:
             self._joining.joined.remove(self._pair)
 

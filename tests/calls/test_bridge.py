@@ -319,6 +319,61 @@ async def test_a_line_that_is_gone_does_the_other_no_harm(house: House) -> None:
     assert house.caller.hears() == 0
 
 
+def ringback_share(party: Party) -> float:
+    """How much of what came to the phone lately is ringback: its two tones against those of the other party, and noise."""
+    heard = tones.samples_of(b"".join(packet.payload for packet in party.packets())[-1600:], party.encoding)
+    ringing = min(tones.power(heard, hz) for hz in (440, 480))
+    return ringing / (ringing + tones.power(heard, CALLEE_HZ) + tones.power(heard, 620) + 1)
+
+
+@pytest.mark.parametrize("house", [{}, {"encodings": (Encoding.PCMA, Encoding.PCMU)}], indirect=True)
+@pytest.mark.parametrize("comfort", [False, True])
+@pytest.mark.parametrize("early", ["nothing", "silence", "line noise"])
+async def test_ringback_goes_on_until_early_media_is_heard(house: House, early: str, comfort: bool) -> None:
+    """A far side may announce early media (183 with SDP) and send none, or send silence, before it answers."""
+    callee, loud = house.callee, house.callee.talker._sound
+    soft = {"silence": 0.0, "line noise": 0.003}.get(early)
+    callee.talks = soft is not None
+    if soft is not None:
+        callee.talker._sound = tones.tone((CALLEE_HZ,), 10_020, callee.encoding, soft)
+    bridge = LineJoining(WaitingSounds(), house, comfort).join(house.caller.leg, callee.leg, early=True)
+    for _ in range(3):  # two seconds of tone and four of silence; comfort sound would begin in the silence
+        await house.run(1.5)
+        assert ringback_share(house.caller) > 0.9
+        await house.run(4.5)
+        assert ringback_share(house.caller) < 0.1
+    callee.talker._sound, callee.talks = loud, True
+    await house.run(0.5)
+    assert house.caller.hears() == pytest.approx(CALLEE_HZ, abs=3)
+    callee.talks = False
+    await house.run(1.0)
+    assert ringback_share(house.caller) < 0.1, "the far side's own ringing tone has pauses"
+    bridge.answered()
+    callee.talks = True
+    await house.run(0.5)
+    assert house.caller.hears() == pytest.approx(CALLEE_HZ, abs=3)
+    bridge.close()
+    await house.run(0.1)
+
+
+async def test_ringback_ends_when_the_far_side_answers_however_silent_it_is(house: House) -> None:
+    house.callee.talks = False
+    bridge = LineJoining(WaitingSounds(), house).join(house.caller.leg, house.callee.leg, early=True)
+    await house.run(1.0)
+    assert ringback_share(house.caller) > 0.9
+    assert house.callee.hears() == pytest.approx(CALLER_HZ, abs=3)
+    bridge.answered()
+    bridge.answered()
+    await house.run(0.022)
+    house.caller.packets()
+    await house.run(0.5)
+    assert house.caller.hears() == 0
+    house.callee.talks = True
+    await house.run(0.5)
+    assert house.caller.hears() == pytest.approx(CALLEE_HZ, abs=3)
+    bridge.close()
+
+
 @pytest.mark.parametrize(("sound", "hz"), [(WaitingSound.RINGBACK, (440, 480)), (WaitingSound.HOLD, (525,))])
 async def test_a_waiting_party_hears_ringback_or_hold_sound_until_it_is_joined(
     house: House, sound: WaitingSound, hz: tuple[int, ...]

@@ -108,6 +108,7 @@ class House:
             self.joining,
         )
         self.session = CallSession(attempt(), self.leg, self.parts)
+        self.replacing: list[FakeLeg] = []
 
     def next_id(self) -> str:
         self.count += 1
@@ -150,6 +151,21 @@ class House:
         for leg in self.dialer.legs[-1:]:
             leg.emit(event)
 
+    def replace(self, line: FakeLeg) -> FakeLeg | None:
+        """Another line takes the place of one of the call's, if it is one; gives the other."""
+        if not self.session.serves(line):
+            return None
+        line.confirms = True
+        new = FakeLeg()
+        self.replacing.append(new)
+        self.session.replace_line(new, line)
+        return new
+
+    def new_line(self, event: LegEvent) -> None:
+        """The last line that took another's place tells something."""
+        for leg in self.replacing[-1:]:
+            leg.emit(event)
+
     def check_nothing_is_left(self) -> None:
         assert len(self.book.reports) == 1
         assert self.leg.closed
@@ -157,6 +173,7 @@ class House:
         assert self.recorders.open_now == 0
         assert self.gate.live == set(), "every permit is given back"
         assert all(leg.closed for leg in self.dialer.legs)
+        assert all(leg.closed or leg.ended for leg in self.replacing)
         assert self.joining.joined == []
         assert self.joining.waiting == {}
         assert not any(link.is_open for link in self.agents.links)
@@ -337,7 +354,7 @@ def consult_item(name: str) -> dict[str, object]:
     return {"id": name, "type": "function_call", "status": "completed", "call_id": name, "name": name, "arguments": "{}"}
 
 
-EVENTS: dict[str, Callable[[House], None]] = {
+EVENTS: dict[str, Callable[[House], object]] = {
     "open": lambda h: h.opened(),
     "establish": lambda h: h.establish(),
     "lost": lambda h: h.lost(),
@@ -377,6 +394,9 @@ EVENTS: dict[str, Callable[[House], None]] = {
     "refer refused": lambda h: h.leg.emit(ReferProgress(603, final=True, accepted=False)),
     "moved": lambda h: h.leg.emit(TransferAsked("+13035550000")),
     "callee moved": lambda h: h.callee(TransferAsked("+13035550000")),
+    "replaced": lambda h: [h.replace(leg) for leg in (h.leg, *h.replacing)],
+    "callee replaced": lambda h: [h.replace(leg) for leg in h.dialer.legs],
+    "new line gone": lambda h: h.new_line(LegEnded("caller-hung-up")),
     "frame": lambda h: h.leg.on_audio(b"\xff" * 160, h.clock.now()) if h.leg.on_audio else None,
 }
 DECISIONS = [
@@ -855,7 +875,7 @@ def test_a_line_that_replaces_anothers_goes_on_with_its_talk() -> None:
         house.establish()
         new = FakeLeg()
         assert house.session.has(house.leg)
-        house.session.replace_line(new)
+        house.session.replace_line(new, house.leg)
         await asyncio.sleep(0.1)
         assert new.done == ["answer"]
         assert house.leg.closed
@@ -939,7 +959,7 @@ def test_a_caller_who_is_moved_while_a_transfer_rings_hears_the_agent_again_on_t
         asked_to_transfer(house, attended=False)
         await asyncio.sleep(0.1)
         new = FakeLeg()
-        house.session.replace_line(new)
+        house.session.replace_line(new, house.leg)
         await asyncio.sleep(0.1)
         house.callee(LegEnded("refused", "", 486))
         house.model("response.created", response={"id": "r2"})

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from switchhook.calls.transfer import (
+    REPLACED_S,
     Admit,
     Consult,
     DialCallee,
@@ -76,12 +77,18 @@ def test_a_peer_that_ends_the_call_without_a_word_leaves_the_result_open() -> No
     assert machine.take() == [TransferOver(DialResult.REFERRED, put_through=True, referred=True, status=202)]
 
 
-def test_attended_by_refer_takes_the_place_of_the_destinations_leg() -> None:
+def consulting_before_a_refer() -> TransferMachine:
+    """The agent talks with the destination; the caller's peer does transfers."""
     machine = TransferMachine(TransferOrder("+13035551212", "", attended=True), TransferMode.REFER)
     machine.start(0)
     machine.admitted(PERMIT, 0)
     machine.quiet(0)
     machine.callee(LegAnswered(), 3)
+    return machine
+
+
+def test_attended_by_refer_takes_the_place_of_the_destinations_leg() -> None:
+    machine = consulting_before_a_refer()
     assert machine.take()[-1] == Consult()
     machine.accept(9)
     assert machine.take() == [HoldCaller(WaitingSound.HOLD), ReferCaller("+13035551212", attended=True)]
@@ -92,13 +99,45 @@ def test_attended_by_refer_takes_the_place_of_the_destinations_leg() -> None:
     assert machine.take() == [TransferOver(DialResult.CONNECTED, put_through=True, referred=True, status=200)]
 
 
+def handed_over() -> TransferMachine:
+    """The caller's peer has taken our attended REFER, and ends the call at 11 s."""
+    machine = consulting_before_a_refer()
+    machine.accept(9)
+    machine.refer_progress(ReferProgress(202, final=False), 10)
+    machine.take()
+    machine.caller_gone(11)
+    return machine
+
+
+@pytest.mark.parametrize(
+    ("reason", "result", "referred"),
+    [("callee-hung-up", DialResult.REFERRED, True), ("media-timeout", DialResult.DROPPED, False)],
+)
+def test_the_destinations_leg_outlives_a_caller_whose_peer_has_taken_the_refer(
+    reason: str, result: DialResult, referred: bool
+) -> None:
+    machine = handed_over()
+    assert machine.take() == [], "another call may take its place"
+    machine.caller_gone(12)
+    machine.callee(LegEnded(reason), 13)
+    [over] = machine.take()
+    assert isinstance(over, TransferOver)
+    assert (over.result, over.put_through, over.referred, over.status) == (result, referred, referred, 202)
+
+
+def test_a_place_that_nobody_takes_is_given_up() -> None:
+    machine = handed_over()
+    assert machine.deadline == 11 + REPLACED_S
+    machine.tick(11 + REPLACED_S)
+    drop, over = machine.take()
+    assert drop == DropCallee()
+    assert isinstance(over, TransferOver)
+    assert (over.result, over.put_through, over.referred) == (DialResult.CANCELLED, False, False)
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_caller_is_not_put_through_to_a_destination_that_has_left(accepted: bool) -> None:
-    machine = TransferMachine(TransferOrder("+13035551212", "", attended=True), TransferMode.REFER)
-    machine.start(0)
-    machine.admitted(PERMIT, 0)
-    machine.quiet(0)
-    machine.callee(LegAnswered(), 3)
+    machine = consulting_before_a_refer()
     machine.accept(9)
     machine.refer_progress(ReferProgress(202, final=False), 10)
     machine.callee(LegEnded("callee-hung-up"), 11)
@@ -171,12 +210,16 @@ def test_every_order_of_events_ends_the_transfer_once(
     for gap, name in script:
         at += gap
         inputs.append((at, lambda now, name=name: INPUTS[name](machine, now)))  # type: ignore[misc]  # default binds the loop's name
-    seen: list[TransferEffect] = [effect for _, effect in simulate(machine, inputs, until=1e6)]
+    told = simulate(machine, inputs, until=1e6)
+    seen: list[TransferEffect] = [effect for _, effect in told]
     assert machine.step is Step.OVER
     assert machine.deadline is None
     assert [type(effect) for effect in seen].count(TransferOver) == 1
     over = seen[-1]
     assert isinstance(over, TransferOver)
+    if any(name == "caller gone" for _, name in script):
+        left_at = sum(gap for gap, _ in script[: 1 + [name for _, name in script].index("caller gone")])
+        assert told[-1][0] <= left_at + REPLACED_S + 1e-6, "nobody is kept for long without a caller"
     dialled = [effect for effect in seen if isinstance(effect, DialCallee)]
     assert len(dialled) <= 1
     if over.put_through and not over.referred and mode is not TransferMode.CARRIER:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import socket
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.peers.processes import PeerProcess, free_port
+from tests.peers.processes import PeerProcess
+from tests.peers.server import free_port
 
 _CONFIG = """\
 poll_method epoll
-sip_listen 127.0.0.1:{sip_port}
+sip_listen {host}:{sip_port}
+call_max_calls {calls}
 audio_path /usr/share/baresip
 audio_source aufile,{source}
 audio_player aufile,{folder}/player.wav
@@ -24,7 +29,7 @@ ausrc_srate 8000
 auplay_srate 8000
 audio_channels 1
 rtp_ports {rtp_port}-{last_rtp_port}
-net_interface 127.0.0.1
+net_interface {host}
 jitter_buffer_delay 1-3
 module_path /usr/lib/baresip/modules
 module g711.so
@@ -38,6 +43,32 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control_port}
 snd_path {folder}
 """
+_WAV_HEADER_BYTES = 44
+_MESSAGE = re.compile(r"^(?:UDP|TCP|TLS) \S+ -> \S+\n(.*?)(?=\x1b\[;m|\Z)", re.MULTILINE | re.DOTALL)
+"""What follows the addresses in its SIP trace, to the end of the colour that it is printed in."""
+
+
+@dataclass(frozen=True)
+class BaresipLine:
+    """Who a telephone is."""
+
+    user: str = "+17205550111"
+    host: str = "127.0.0.1"
+    sip_port: int = 0
+    """0: a free one."""
+    parameters: str = ""
+    """Added to its account, such as `;auth_user=pbx;auth_pass=secret`."""
+    codecs: str = "PCMU/8000/1,PCMA/8000/1"
+    answers: bool = True
+    """False: it rings until the command `accept`."""
+    calls: int = 4
+    """At a time; one more is told 486."""
+
+    def account(self, sip_port: int) -> str:
+        """The line of baresip's file `accounts`."""
+        mode = "auto" if self.answers else "manual"
+        address = f"<sip:{self.user}@{self.host}:{sip_port}>"
+        return f'"Ann" {address};regint=0;answermode={mode};audio_codecs={self.codecs};ptime=20{self.parameters}\n'
 
 
 @dataclass
@@ -56,29 +87,59 @@ class Baresip:
         text = json.dumps({"command": command, "params": params, "token": "test"}).encode()
         self.writer.write(b"%d:%s," % (len(text), text))
 
-    async def until_event(self, kind: str, timeout_s: float = 10.0) -> dict[str, object]:
-        """Wait for an event type: `CALL_ESTABLISHED`, `CALL_CLOSED`…"""
+    async def until_event(self, kind: str, timeout_s: float = 10.0, count: int = 1) -> dict[str, object]:
+        """Wait for so many events of a type, such as `CALL_ESTABLISHED` or `CALL_CLOSED`; gives the last of them."""
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    for event in self.events:
-                        if event.get("type") == kind:
-                            return event
+                    found = [event for event in self.events if event.get("type") == kind]
+                    if len(found) >= count:
+                        return found[count - 1]
                     self.changed.clear()
                     await self.changed.wait()
         except TimeoutError:
             told = [event.get("type") for event in self.events]
-            raise AssertionError(f"baresip did not tell {kind}; it told {told}\n{self.process.read()[-3000:]}") from None
+            raise AssertionError(f"baresip did not tell {count} {kind}; it told {told}\n{self.process.read()[-3000:]}") from None
 
     @property
     def heard(self) -> Path:
-        """The newest recording of what it received."""
-        return max(self.folder.glob("dump-*-dec.wav"), key=lambda path: path.stat().st_mtime)
+        """The recording of what it received in its newest call. Calls that begin within one second share a file."""
+        return max(self.folder.glob("dump-*-dec.wav"))
 
     @property
     def sent(self) -> Path:
-        """The newest recording of what it sent."""
-        return max(self.folder.glob("dump-*-enc.wav"), key=lambda path: path.stat().st_mtime)
+        """The recording of what it sent in its newest call."""
+        return max(self.folder.glob("dump-*-enc.wav"))
+
+    @property
+    def hearing(self) -> Hearing:
+        """How far what it receives is recorded at this moment."""
+        return Hearing(self.heard, len(_samples(self.heard)))
+
+    def heard_after(self, begun: Hearing) -> array[int]:
+        """What came since: of a call that has begun meanwhile, all; the recording may still be written."""
+        recording = self.heard
+        return _samples(recording)[begun.samples if recording == begun.recording else 0 :]
+
+    def messages(self, first_word: str) -> list[str]:
+        """SIP messages on its wire, in both directions and in order, that begin with this method or with `SIP/2.0`."""
+        return [text for text in _MESSAGE.findall(self.process.read().replace("\r", "")) if text.startswith(f"{first_word} ")]
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """A place in a telephone's recordings."""
+
+    recording: Path
+    samples: int
+
+
+def _samples(path: Path) -> array[int]:
+    """What a recording has so far: while it is written, its header does not know its length."""
+    data = path.read_bytes()[_WAV_HEADER_BYTES:]
+    samples = array("h")
+    samples.frombytes(data[: len(data) // 2 * 2])
+    return samples
 
 
 @asynccontextmanager
@@ -95,10 +156,20 @@ async def baresip(
     `account` adds parameters to its account line, such as `;auth_user=pbx;auth_pass=secret;mediaenc=srtp-mand`.
     `sip_port` 0: a free one. `answers` False: it rings until the command `accept`.
     """
+    line = BaresipLine(sip_port=sip_port, parameters=account, codecs=codecs, answers=answers)
+    async with baresip_line(folder, source, line) as phone:
+        yield phone
+
+
+@asynccontextmanager
+async def baresip_line(folder: Path, source: Path, line: BaresipLine) -> AsyncIterator[Baresip]:
+    """The same for a telephone with a number or an address of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    sip_port, control_port = sip_port or free_port(), free_port(socket.SOCK_STREAM)
+    sip_port, control_port = line.sip_port or _free_sip_port(line.host), free_port()
     rtp_port = free_port() // 2 * 2
     config = _CONFIG.format(
+        host=line.host,
+        calls=line.calls,
         sip_port=sip_port,
         control_port=control_port,
         source=source,
@@ -108,10 +179,8 @@ async def baresip(
     )
     (folder / "config").write_text(config)
     (folder / "contacts").write_text("")
-    mode = "auto" if answers else "manual"
-    address = f"<sip:+17205550111@127.0.0.1:{sip_port}>"
-    (folder / "accounts").write_text(f'"Ann" {address};regint=0;answermode={mode};audio_codecs={codecs};ptime=20{account}\n')
-    async with PeerProcess(["baresip", "-f", str(folder), "-v"], folder) as process:
+    (folder / "accounts").write_text(line.account(sip_port))
+    async with PeerProcess(["baresip", "-f", str(folder), "-v", "-s"], folder) as process:
         reader, writer = await _connect(control_port, process)
         phone = Baresip(folder, sip_port, process, writer)
         async with asyncio.TaskGroup() as group:
@@ -122,6 +191,18 @@ async def baresip(
                 phone.command("quit")
                 listening.cancel()
                 writer.close()
+
+
+def _free_sip_port(host: str) -> int:
+    """A port where baresip can have UDP and TCP, and TLS on the next one."""
+    while True:
+        port = free_port()
+        tcp, tls, udp = socket.socket(), socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+        with tcp, tls, udp, contextlib.suppress(OSError):
+            tcp.bind((host, port))
+            udp.bind((host, port))
+            tls.bind((host, port + 1))
+            return port
 
 
 async def _connect(port: int, process: PeerProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -35,13 +35,15 @@ class OutgoingCall:
     begun: list[str] = field(default_factory=list)
     """Names of trunks."""
     over: list[tuple[str, str, int | None]] = field(default_factory=list)
+    retry_after_s: list[int | None] = field(default_factory=list)
     leg: OutgoingSipLeg = field(init=False)
 
     def attempt_begun(self, route: Route) -> None:
         self.begun.append(route.trunk.name)
 
-    def attempt_over(self, route: Route, reason: str, status: int | None) -> None:
+    def attempt_over(self, route: Route, reason: str, status: int | None, retry_after_s: int | None = None) -> None:
         self.over.append((route.trunk.name, reason, status))
+        self.retry_after_s.append(retry_after_s)
 
     def on_audio(self, payload: bytes, now: float) -> None:
         """The leg's listener."""

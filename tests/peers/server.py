@@ -32,10 +32,16 @@ def free_port() -> int:
             return port
 
 
+def rtp_range() -> str:
+    """A range for the sound of one server: two that draw the same share it, since a port that is taken is passed over."""
+    first = random.choice(range(22_000, 32_000, 400))
+    return f"{first}-{first + 399}"
+
+
 class Server:
     """A server process on loopback with its own data directory and ports. `async with Server(folder, config) as server`."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], rtp_ports: str = "26000-26199", **settings: str) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], **settings: str) -> None:
         self.folder = folder
         self.http_port = free_port()
         self.media_port = free_port()
@@ -49,7 +55,7 @@ class Server:
             "SWITCHHOOK_MEDIA_PORT": str(self.media_port),
             "SWITCHHOOK_SIP_HOST": "127.0.0.1",
             "SWITCHHOOK_SIP_PORT": str(self.sip_port),
-            "SWITCHHOOK_RTP_PORTS": rtp_ports,
+            "SWITCHHOOK_RTP_PORTS": rtp_range(),
             "SWITCHHOOK_DATA_DIR": str(folder / "data"),
             "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
             "SWITCHHOOK_LOG_LEVEL": "info",

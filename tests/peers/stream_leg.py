@@ -51,7 +51,7 @@ class StreamLeg:
     def close(self) -> None:
         self.stream.close()
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
         raise AssertionError("there is nobody to ask")
 
     def refer_result(self, status: int) -> None:

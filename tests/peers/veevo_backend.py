@@ -39,6 +39,8 @@ class VeevoBackend:
     end_statuses: list[int] = field(default_factory=list)
     """Statuses of the first onCallEnd replies; 200 afterwards."""
     greeting: bytes = b""
+    greeted: int = 0
+    """How often the greeting was fetched."""
     callbacks: list[Callback] = field(default_factory=list)
     unsigned: list[str] = field(default_factory=list)
     """Paths of callbacks without the right signature."""
@@ -85,4 +87,5 @@ class VeevoBackend:
         return web.json_response({}, status=self.end_statuses.pop(0) if self.end_statuses else 200)
 
     async def _greet(self, request: web.Request) -> web.Response:
+        self.greeted += 1
         return web.Response(body=self.greeting, content_type="audio/mpeg")

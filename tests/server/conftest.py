@@ -30,7 +30,7 @@ async def house(shared_house: House) -> AsyncIterator[House]:
 async def shared_exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exchange]:
     """The same for calls out and transfers."""
     folder = tmp_path_factory.mktemp("exchange")
-    async with open_exchange(folder, SWITCHHOOK_DRAIN_S="1", SWITCHHOOK_RTP_PORTS="21000-21199") as exchange:
+    async with open_exchange(folder, SWITCHHOOK_DRAIN_S="1") as exchange:
         yield exchange
 
 

@@ -21,7 +21,6 @@ from tests.server.exchange import (
     Exchange,
     agent_is_heard,
     conversation,
-    forgive_crossing,
     hears,
     model_hears,
     transfer_of,
@@ -60,7 +59,6 @@ async def test_the_line_makes_the_connection(
         [start] = exchange.backend.of("/callstart")
         end = await exchange.end_of(start.json["sessionGuid"])
         assert not party.taken
-        forgive_crossing(model)
     transfer = transfer_of(end)
     assert (transfer["transferCallResult"], transfer["transferCalledNumber"]) == (result, CALLED)
     assert (end["callReferredOut"], end["status"]) == (referred, 0)

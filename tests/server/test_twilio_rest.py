@@ -52,6 +52,8 @@ class Customer:
     got: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     """(URL, form, signature)"""
     bot_heard: list[dict[str, Any]] = field(default_factory=list)
+    troubles: dict[str, list[int]] = field(default_factory=dict)
+    """By page: the statuses of its next answers."""
     url: str = ""
 
     async def __aenter__(self) -> Customer:
@@ -107,7 +109,10 @@ class Customer:
     async def _page(self, request: web.Request) -> web.Response:
         form = {str(name): str(value) for name, value in (await request.post()).items()}
         self.got.append((self.url + request.path_qs, form, request.headers.get("X-Twilio-Signature", "")))
-        page = self.pages.get(request.match_info["name"], VoiceResponse())
+        name = request.match_info["name"]
+        if self.troubles.get(name):
+            return web.Response(status=self.troubles[name].pop(0))
+        page = self.pages.get(name, VoiceResponse())
         return web.Response(text=str(page), content_type="text/xml")
 
 
@@ -305,6 +310,7 @@ async def test_a_bot_takes_the_call_and_gives_it_back(tmp_path: Path) -> None:
 async def test_an_outbound_call_with_its_twiml_and_its_callbacks(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house, Party(user=CALLED, port=house.trunk_port) as party:
         house.customer.pages["hello"] = house.play()
+        house.customer.troubles["told"] = [503]
         client = house.client()
         made = await do(
             lambda: client.calls.create(
@@ -320,13 +326,14 @@ async def test_an_outbound_call_with_its_twiml_and_its_callbacks(tmp_path: Path)
         taken = await party.call()
         assert taken.caller == NUMBER
         taken.ring()
-        await house.customer.asked("told", 2)
+        await house.customer.asked("told", 3)
         assert (await do(lambda: client.calls(str(made.sid)).fetch())).status == "ringing"
         assert house.customer.told("hello") == [], "nobody is there yet"
         taken.answer()
         await hears(taken, PLAY_HZ)
         assert await taken.ended() == "them"
-        forms = await house.customer.asked("told", 4)
+        refused_first, *forms = await house.customer.asked("told", 5)
+        assert refused_first == forms[0], "the backend was away for a moment"
         statuses = ["queued", "ringing", "in-progress", "completed"]
         assert [form["CallStatus"] for form in forms] == statuses
         assert [form["SequenceNumber"] for form in forms] == ["0", "1", "2", "3"]
@@ -347,8 +354,15 @@ async def test_a_recording_is_started_paused_stopped_fetched_and_deleted(tmp_pat
         async with house.talk() as (call, _, sid):
             client = house.client(CALL_PAIRS[0])
             await call.say(caller_tone(500))
-            made = await do(lambda: client.calls(sid).recordings.create())
+            made = await do(
+                lambda: client.calls(sid).recordings.create(
+                    recording_channels="dual",
+                    recording_status_callback=f"{house.customer.url}/recorded",
+                    recording_status_callback_event=["in-progress", "completed"],
+                )
+            )
             assert (made.call_sid, made.status) == (sid, "in-progress")
+            assert await refused(lambda: client.calls(sid).recordings.create(trim="trim-silence")) == (400, 20001)
             await call.say(caller_tone(600))
             current = client.calls(sid).recordings("Twilio.CURRENT")
             assert (await do(lambda: current.update(status="paused"))).status == "paused"
@@ -365,6 +379,15 @@ async def test_a_recording_is_started_paused_stopped_fetched_and_deleted(tmp_pat
             return found if found.status == "completed" else None
 
         await eventually(ready, "the recording's file")
+        begun, completed = await house.customer.asked("recorded", 2)
+        assert (begun["RecordingStatus"], begun["RecordingSid"], begun["CallSid"]) == ("in-progress", made.sid, sid)
+        assert (completed["RecordingStatus"], completed["RecordingChannels"]) == ("completed", "2")
+        assert (await do(lambda: client.recordings(str(made.sid)).fetch())).duration == completed["RecordingDuration"]
+        assert completed["RecordingUrl"].endswith(f"/Accounts/{CALL_PAIRS[0][0]}/Recordings/{made.sid}")
+        async with aiohttp.ClientSession(headers=_basic(*CALL_PAIRS[0])) as http, http.get(completed["RecordingUrl"]) as reply:
+            fetched = soundfile.info(io.BytesIO(await reply.read()))
+        assert (reply.status, fetched.channels, str(round(fetched.duration))) == (200, 2, completed["RecordingDuration"])
+        assert house.customer.all_signed_by(CALL_PAIRS[0][1])
         left, _, rate_hz = await _sound(house, str(made.sid), "wav", tmp_path)
         loud_s = len(loud_part(left, rate_hz)) / rate_hz
         assert 0.8 < loud_s < 1.6, "what was said before it began and while it paused is not in it"

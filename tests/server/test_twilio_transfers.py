@@ -98,6 +98,22 @@ async def test_a_blind_transfer_that_fails_returns_to_the_agent(there: TwilioHou
         assert [one["transferCallResult"] for one in end["transfers"]] == [result]
 
 
+async def test_a_dial_of_the_backends_rings_as_long_as_it_says(there: TwilioHouse) -> None:
+    """A backend redirects its call on our REST surface: what Twilio is asked keeps the timeout, and the shown number."""
+    called = callee(there, "answer")
+    async with Model() as model:
+        there.house.answer_with(model)
+        async with there.talk(model) as talk:
+            account = there.twilio.account_sid
+            pair = {"Authorization": aiohttp.encode_basic_auth(account, AUTH_TOKEN)}
+            url = f"{there.house.server.http_url}/2010-04-01/Accounts/{account}/Calls/{talk.call.sid}.json"
+            order = {"Twiml": f'<Response><Dial timeout="12">{DESTINATION}</Dial></Response>'}
+            async with aiohttp.ClientSession(headers=pair) as http, http.post(url, data=order) as reply:
+                assert reply.status == 200, await reply.text()
+            await reached(there, called)
+            assert 'timeout="12"' in talk.call.twiml[1]
+
+
 async def test_the_caller_hangs_up_while_the_carrier_dials(there: TwilioHouse) -> None:
     callee(there, "rings")
     async with Model() as model:

@@ -17,10 +17,11 @@ import aiohttp
 import pytest
 
 from switchhook_demo.phone import Call, CallRefusedError, Phone
+from tests.media.test_decode import sound_file
 from tests.peers.server import Server, config
 from tests.peers.veevo_backend import VeevoBackend
 from tests.server.house import ear_has, function
-from tests.server.listening import speech
+from tests.server.listening import AGENT_HZ, agent_tone, heard_tone, speech
 from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
@@ -192,6 +193,52 @@ async def test_silence_ends_the_call(tmp_path: Path) -> None:
         await call.ended(20)
         (end,) = await home.backend.wait_for("end")
         assert end.json["durationSeconds"] >= 1
+
+
+async def test_the_greeting_is_heard_while_the_ai_connects_and_then_the_caller_speaks_first(tmp_path: Path) -> None:
+    """An MP3 of the customer's; it is no part of the conversation, and two calls in a row fetch it once."""
+    greeting_hz = 620.0
+    async with house(tmp_path) as home:
+        home.backend.greeting = sound_file("MP3", 44_100, greeting_hz)
+        home.backend.start_reply["greetingUrl"] = f"{home.backend.url}/hello"
+        for turn in (1, 2):
+            home.model.update_gate.clear()
+            async with Phone(user="+19805551234") as telephone:
+                call = await home.dial(telephone)
+                await call.answered()
+                ear = call.ear
+                await ear.until(lambda ear=ear: heard_tone(ear.ulaw(), greeting_hz, 950), 15, "the greeting")  # type: ignore[misc]
+                session = await home.model.session(turn)
+                home.model.update_gate.set()
+                session.caller_spoke("Hello?")
+                before = len(ear.ulaw())
+                session.speaks(agent_tone(400), "Good morning.")
+                spoken = lambda ear=ear, at=before: heard_tone(ear.ulaw()[at:], AGENT_HZ, 360)  # noqa: E731
+                await ear.until(spoken, 15, "the agent")
+                assert session.sent("response.create") == [], "nobody asks the agent to speak first"
+                await call.hang_up()
+            end = (await home.backend.wait_for("end", turn))[-1].json
+            assert [(line["role"], line["content"]) for line in end["transcript"]] == [
+                ("user", "Hello?"),
+                ("assistant", "Good morning."),
+            ]
+        assert home.backend.greeted == 1
+
+
+@pytest.mark.peer("flite")
+async def test_an_ai_that_cannot_be_reached_is_apologised_for(tmp_path: Path) -> None:
+    """It is tried once more; the end is told with what the line cost, and nothing else."""
+    async with house(tmp_path) as home, Phone(user="+19805551234") as telephone:
+        home.model.refuse_with = 503
+        call = await home.dial(telephone)
+        await call.answered()
+        assert await call.ended(30) == "them"
+        (end,) = await home.backend.wait_for("end")
+        assert home.model.handshakes == 2
+    assert 20 * sum(packet.voiced for packet in call.ear.packets) > 700, "the apology"
+    costs = json.loads(end.body, parse_float=Decimal)["costBreakdown"]
+    assert (end.json["transcript"], [costs[name] for name in costs if name.endswith("Tokens")]) == ([], [0] * 6)
+    assert costs["totalCost"] == costs["costTwilio"] > 0
 
 
 def _singing(folder: Path) -> set[str]:

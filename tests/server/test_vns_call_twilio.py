@@ -21,11 +21,17 @@ from tests.server.test_failures import (  # noqa: F401 - collected here for the 
     test_a_failed_tool_does_not_end_the_talk,
     test_a_model_that_dies_is_tried_once_more,
 )
+from tests.server.test_recordings_api import (  # noqa: F401
+    test_a_recording_from_the_call_to_its_deletion,
+    test_a_recording_that_is_deleted_during_its_call_leaves_nothing,
+    test_an_encrypted_recording_is_fetched_and_opened,
+)
 from tests.server.test_turns import (  # noqa: F401
     _interrupted_turn,
     test_a_tool_outlives_an_interruption_and_the_call,
     test_interruptions_can_be_switched_off,
     test_the_farewell_is_heard_in_full,
+    test_tools_of_the_gateway,
 )
 from tests.server.test_vns_call import (  # noqa: F401
     test_a_recording_in_the_format_that_was_asked_for,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from switchhook.domain.dialling import DiallingRules
-from switchhook.domain.errors import SecretUnreadable
+from switchhook.domain.errors import DirectoryChanged, SecretUnreadable
 from switchhook.domain.model import Number, Srtp, TransferMode
 from switchhook.domain.records import AccountSettings, DirectoryUpdate, TwilioCredentials, VeevoCredentials
 from switchhook.store import directory as directory_module
@@ -104,6 +104,17 @@ async def test_the_version_rises_with_each_change(store: Store) -> None:
     await store.directory.write(EVERYTHING)
     await store.directory.write(EVERYTHING)
     assert await store.directory.version() == 2
+
+
+async def test_what_was_decided_on_another_version_is_not_written(store: Store) -> None:
+    await store.directory.write(replace(EVERYTHING, based_on=0))
+    moved = DirectoryUpdate(numbers=(Number(NUMBER.number, "other", "veevo", {}),), based_on=0)
+    with pytest.raises(DirectoryChanged):
+        await store.directory.write(moved)
+    assert await store.directory.version() == 1
+    assert await store.directory.find_number(NUMBER.number) == NUMBER
+    await store.directory.write(replace(moved, based_on=1))
+    assert (await store.directory.read()).numbers[NUMBER.number].account == "other"
 
 
 async def test_a_change_by_another_process_shows_within_a_second(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,10 @@ ROWS = (
     " VALUES ('old', 'test-node', 'acme', '+17206999999', 'vns', 'inbound', '+17206999999', '+13035550123', 'sip', 'abc@host',"
     " '2026-04-17 16:26:12.560000+00:00', '2026-04-17 16:26:21+00:00', 'completed', 'success', true, false, true, true,"
     " false, :transfers, '{}', '{}')",
+    "INSERT INTO recordings (call_id, account, format, encrypted, path, state, size_bytes, salvaged, created_at)"
+    " VALUES ('old', 'acme', 'opus', false, 'recordings/old.opus', 'ready', 7, false, '2026-04-17 16:26:12+00:00')",
+    "INSERT INTO recordings (call_id, account, format, encrypted, path, state, size_bytes, salvaged, created_at)"
+    " VALUES ('without-call', 'acme', 'opus', false, 'recordings/x.opus', 'ready', 7, false, '2026-04-17 16:26:12+00:00')",
 )
 TRANSFERS = (
     '[{"called": "+13035550199", "caller": "+13035550123", "caller_name": null, "started_at": "2026-04-17T16:26:13Z",'
@@ -62,3 +66,8 @@ async def test_the_first_version_comes_up_with_its_data(url: str) -> None:
         [transfer] = call.transfers
         assert (transfer.called, transfer.sip_status, transfer.referred) == ("+13035550199", None, False)
         assert transfer.ended_at - transfer.started_at == timedelta(seconds=7)
+        assert not await store.recordings.elsewhere(CallId("old"))
+        assert not await store.recordings.elsewhere(CallId("without-call"))
+    async with running_store(url, node="other-node") as other:
+        assert await other.recordings.elsewhere(CallId("old")), "it lies where its call was"
+        assert not await other.recordings.elsewhere(CallId("without-call")), "nobody knows"

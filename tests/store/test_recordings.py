@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from switchhook.domain.model import CallId
 from switchhook.domain.records import RecordingQuery, RecordingRecord, RecordingState
 from switchhook.store.opened import Store
+from tests.store.opening import running_store
 from tests.store.samples import START, begun, ended
 
 WEEK = START + timedelta(days=7)
@@ -105,3 +106,38 @@ async def test_what_is_over_longest_is_purged_first_in_batches(store: Store) -> 
         await store.recordings.add(made(recording(name), purge_at=START + timedelta(days=days)))
     found = await store.recordings.expired(WEEK, 2)
     assert [record.call_id for record in found] == ["b", "a"]
+
+
+async def test_the_next_batch_begins_behind_the_last_one(store: Store) -> None:
+    """Also among those whose time was over at the same moment."""
+    for name, days in (("a", 2), ("c", 1), ("b", 1)):
+        await store.recordings.add(made(recording(name), purge_at=START + timedelta(days=days)))
+    batch: list[RecordingRecord] = await store.recordings.expired(WEEK, 1)
+    found = []
+    while batch:
+        found += [record.call_id for record in batch]
+        batch = await store.recordings.expired(WEEK, 1, batch[-1])
+    assert found == ["b", "c", "a"]
+
+
+async def test_each_server_has_its_own(store: Store, url: str) -> None:
+    """Every server lists all; what lies on another's disk is not this one's to purge, to count or to take for missing."""
+    async with running_store(url, node="other-node") as other:
+        await store.recordings.add(made(recording("mine")))
+        await other.recordings.add(recording("theirs"))
+        await other.recordings.put(made(recording("theirs"), size_bytes=7), START)
+        assert sorted(await names(store)) == sorted(await names(other)) == ["mine", "theirs"]
+        assert [await store.recordings.elsewhere(CallId(name)) for name in ("mine", "theirs", "never")] == [False, True, False]
+        assert (await store.recordings.kept(START), await other.recordings.kept(START)) == ((1, 100), (1, 7))
+        assert [record.call_id for record in await store.recordings.expired(WEEK, 10)] == ["mine"]
+        assert [record.call_id for record in await other.recordings.expired(WEEK, 10)] == ["theirs"]
+        assert await store.recordings.remove("acme", CallId("theirs"), START) is not None
+        assert [record.call_id for record in await other.recordings.expired(START, 10)] == ["theirs"]
+        assert await store.recordings.expired(START, 10) == []
+
+
+async def test_what_a_server_that_is_gone_has_left_is_forgotten_after_a_month(store: Store, url: str) -> None:
+    async with running_store(url, node="other-node") as other:
+        await other.recordings.add(made(recording("a")))
+    assert await store.recordings.expired(WEEK + timedelta(days=29), 10) == []
+    assert len(await store.recordings.expired(WEEK + timedelta(days=30), 10)) == 1

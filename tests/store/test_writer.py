@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from asyncio import TimerHandle
 from collections.abc import AsyncIterator, Callable
+from contextvars import Context
 from pathlib import Path
+from typing import TypeVar, TypeVarTuple, cast
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, text
@@ -14,7 +17,11 @@ from switchhook.store import writer as writer_module
 from switchhook.store.database import Database
 from switchhook.store.schema import accounts
 from switchhook.store.writer import Writer
+from tests.peers.virtual_loop import VirtualLoop
 from tests.store.opening import PostgresDatabases
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @pytest.fixture
@@ -82,6 +89,44 @@ async def test_who_cannot_wait_takes_the_others_along(database: Database, writer
     await writer.submit(add("hasty"), within_s=0)
     assert await patient == "patient"
     assert writer.commits == 1
+
+
+class EarlyLoop(VirtualLoop):
+    """Rings every timer a little early, as uvloop does, which counts whole milliseconds."""
+
+    armed = 0
+
+    def call_at(self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> TimerHandle:
+        """Ring early; a hundred timers for one transaction are a spin."""
+        self.armed += 1
+        assert self.armed < 100, "the writer spins"
+        return super().call_at(when - 0.0009, callback, *args, context=context)
+
+
+class Counted(Database):
+    """Runs the work on nothing."""
+
+    def __init__(self) -> None:
+        self.transactions = 0
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        self.transactions += 1
+        return work(cast("Connection", None))
+
+
+def test_a_timer_that_rings_early_is_not_waited_out_by_spinning() -> None:
+    async def scenario() -> int:
+        database = Counted()
+        writer = Writer(database)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(writer.run())
+            submitted = [tasks.create_task(writer.submit(lambda _: None, within_s)) for within_s in (0.05, 0.01, 3600)]
+            await asyncio.gather(*submitted)
+            await writer.close()
+        return database.transactions
+
+    with asyncio.Runner(loop_factory=EarlyLoop) as runner:
+        assert runner.run(scenario()) == 1
 
 
 async def test_a_full_queue_lets_callers_wait(database: Database) -> None:

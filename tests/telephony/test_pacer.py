@@ -102,7 +102,10 @@ def test_a_line_that_fails_does_not_silence_the_others(caplog: pytest.LogCapture
     assert caplog.messages == ["a line failed on its beat and is taken off the pacer"]
 
 
-@given(st.lists(st.integers(0, FRAME_TICKS - 1), min_size=1, max_size=8), st.lists(st.integers(1, CATCH_UP_TICKS - FRAME_TICKS), max_size=20))
+@given(
+    st.lists(st.integers(0, FRAME_TICKS - 1), min_size=1, max_size=8),
+    st.lists(st.integers(1, CATCH_UP_TICKS - FRAME_TICKS), max_size=20),
+)
 def test_within_the_catch_up_no_beat_is_ever_lost(phases: list[int], wake_ups: list[int]) -> None:
     ring, lines = Ring(), [Line(last=1000 + phase) for phase in phases]
     for line, phase in zip(lines, phases, strict=True):

@@ -15,7 +15,7 @@ from switchhook.telephony.route import Route
 from switchhook.telephony.sip_dialer import SipDialer
 from switchhook.telephony.sip_line import SipLine
 from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
-from switchhook.telephony.sip_targets import Service, SipTargets
+from switchhook.telephony.sip_targets import Pointer, Service, SipTargets
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.telephony.wire.offer_answer import LocalMedia
@@ -32,6 +32,7 @@ from tests.peers.virtual_loop import run_virtual
 FIRST = Trunk("first", "acme", "sip:192.0.2.1", priority=10)
 SECOND = Trunk("second", "acme", "sip:192.0.2.2:5070;transport=tcp", priority=20)
 NAMED = Trunk("named", "acme", "sip:carrier.test:5060", priority=5)
+PBX = Trunk("pbx", "acme", "sip:192.0.2.7:5080", priority=900, username="u", password="p", extensions=("1000-1999",))
 REQUEST = DialRequest(CallId("c1"), "acme", "+17205550100", "+17205550111")
 
 
@@ -43,6 +44,9 @@ class Names:
         self.slower: dict[str, float] = {}
         self.known: dict[str, list[str]] = {}
         self.down = False
+
+    async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+        return [], 0.0
 
     async def services(self, name: str) -> tuple[Sequence[Service], float]:
         return [], 0.0
@@ -192,6 +196,22 @@ def test_an_address_that_failed_is_tried_last_until_it_is_forgiven() -> None:
     run_virtual(program())
 
 
+def test_a_trunk_that_says_when_it_will_have_room_is_tried_last_until_then() -> None:
+    async def program() -> None:
+        dialling = Dialling([FIRST, SECOND])
+        dialling.watch.start()
+        leg = await dialling.dial()
+        assert leg.routes is not None
+        dialling.dialer.attempt_over(leg.routes[0], "refused", 503, 120.0)
+        await asyncio.sleep(110)
+        assert hosts(await dialling.dial()) == ["192.0.2.2", "192.0.2.1"]
+        await asyncio.sleep(11)
+        assert hosts(await dialling.dial()) == ["192.0.2.1", "192.0.2.2"]
+        await dialling.watch.stop()
+
+    run_virtual(program())
+
+
 def test_a_full_trunk_is_passed_over_until_a_call_on_it_is_over() -> None:
     async def program() -> None:
         dialling = Dialling([replace(FIRST, max_calls=1), SECOND])
@@ -240,8 +260,15 @@ def test_a_call_that_fails_over_does_not_crowd_the_next_trunk() -> None:
         ([], "+17205550100", "account acme has no trunk: add one with switchhook apply"),
         ([NAMED], "+17205550100", "trunk named: carrier.test: there is no such name in DNS"),
         ([replace(FIRST, max_calls=0)], "+17205550100", "trunk first: it carries its 0 calls (max_calls)"),
-        ([FIRST], "sip:bob@elsewhere.test", "no trunk of account acme leads to elsewhere.test"),
-        ([FIRST], "sip:bob@", "no trunk of account acme leads to that address"),
+        ([PBX], "sip:1001@elsewhere.test", "no trunk of account acme has that address among its extensions"),
+        ([PBX], "sip:1001@192.0.2.7:5090", "no trunk of account acme has that address among its extensions"),
+        ([PBX], "sip:2001@192.0.2.7:5080", "no trunk of account acme has that address among its extensions"),
+        (
+            [replace(PBX, extensions=())],
+            "sip:1001@192.0.2.7:5080",
+            "no trunk of account acme has that address among its extensions",
+        ),
+        ([PBX], "sip:1001@", "no trunk of account acme has that address among its extensions"),
         ([FIRST], "", "trunk first: the called number is empty or holds what no number holds"),
     ],
 )
@@ -253,13 +280,13 @@ def test_a_call_that_no_trunk_can_carry_says_why(trunks: list[Trunk], called: st
     run_virtual(program())
 
 
-def test_a_sip_uri_goes_to_the_trunk_that_has_its_host() -> None:
+def test_an_extension_goes_to_its_trunk_alone() -> None:
     async def program() -> None:
-        pbx = Trunk("pbx", "acme", "sip:192.0.2.7:5080", priority=900, username="u", password="p")
-        leg = await Dialling([FIRST, pbx]).dial(called="sip:bob@192.0.2.7:5090")
+        twin = replace(PBX, name="twin", priority=1, extensions=())
+        leg = await Dialling([FIRST, twin, PBX]).dial(called="sip:1001@192.0.2.7:5080")
         assert leg.routes is not None
         [route] = leg.routes
-        assert (route.trunk.name, route.flow.port, route.request_uri) == ("pbx", 5090, "sip:bob@192.0.2.7:5090")
+        assert (route.trunk.name, route.flow.port, route.request_uri) == ("pbx", 5080, "sip:1001@192.0.2.7:5080")
         assert route.credentials is not None
         assert (route.credentials.username, route.credentials.password) == ("u", "p")
 

@@ -106,6 +106,7 @@ async def test_failover_to_a_second_route(tmp_path: Path) -> None:
         call = dial(machine, first, second)
         await machine.until(lambda: call.answered)
         assert call.over == [("carrier-1", "refused", 503)]
+        assert call.retry_after_s == [20]
         assert call.begun == ["carrier-1", "carrier-2"]
         assert machine.ports.leased == 1
         call.leg.close()

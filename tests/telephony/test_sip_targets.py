@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from switchhook.telephony import sip_targets
-from switchhook.telephony.sip_targets import DnsLookup, Service, SipTargets, Target, TargetNotFound, in_order
+from switchhook.telephony.sip_targets import DnsLookup, Pointer, Service, SipTargets, Target, TargetNotFound, in_order
 from switchhook.telephony.wire.sip.uri import SipUri
 from tests.peers.dns_server import dns_server
 
@@ -30,6 +30,19 @@ ZONE = {
     ("_sip._tcp.stream.test.", "SRV"): ["1 1 5090 a.carrier.test."],
     ("_sip._udp.refusing.test.", "SRV"): ["0 0 0 ."],
     ("_sip._udp.broken.test.", "SRV"): ["1 1 5060 nowhere.carrier.test."],
+    ("pointed.test.", "NAPTR"): [
+        '20 10 "s" "SIP+D2U" "" _sip._udp.carrier.test.',
+        '10 20 "S" "SIPS+D2T" "" _sips._tcp.carrier.test.',
+        '10 10 "s" "SIP+D2S" "" _sip._sctp.carrier.test.',
+        '10 15 "u" "E2U+sip" "!^.*$!sip:x@y!" .',
+    ],
+    ("pointed.test.", "A"): ["127.0.0.5"],
+    ("astray.test.", "NAPTR"): [
+        '1 1 "s" "SIP+D2T" "" _sip._tcp.nowhere.test.',
+        '2 1 "s" "SIP+D2T" "" .',
+        r'3 1 "\255" "\200" "" x.',
+    ],
+    ("_sip._udp.astray.test.", "SRV"): ["1 1 5066 a.carrier.test."],
     ("carrier.test.", "A"): ["127.0.0.9"],
     ("refusing.test.", "A"): ["127.0.0.6"],
     ("plain.test.", "A"): ["127.0.0.7"],
@@ -70,6 +83,11 @@ def targets(address: tuple[str, int], clock: Clock | None = None) -> SipTargets:
         ("sip:carrier.test", "tcp", [("tcp", "127.0.0.9", 5060)]),
         ("sip:stream.test", None, [("tcp", "127.0.0.1", 5090)]),
         ("sip:refusing.test", None, [("udp", "127.0.0.6", 5060)]),
+        ("sip:pointed.test", None, [("tls", "127.0.0.1", 5443)]),
+        ("sip:pointed.test", "udp", [("udp", "127.0.0.5", 5060)]),
+        ("sip:pointed.test;transport=tcp", None, [("tcp", "127.0.0.5", 5060)]),
+        ("sip:pointed.test:5077", None, [("udp", "127.0.0.5", 5077)]),
+        ("sip:astray.test", None, [("udp", "127.0.0.1", 5066)]),
         ("sip:x.test;maddr=192.0.2.9", None, [("udp", "192.0.2.9", 5060)]),
     ],
 )
@@ -89,6 +107,17 @@ async def test_what_a_certificate_must_say_is_the_domain_of_the_uri_and_not_the_
     async with dns_server(ZONE) as server:
         [found] = await targets(server.address).locate(SipUri.parse("sips:carrier.test"))
     assert (found, found.domain) == (Target("tls", "127.0.0.1", 5443), "carrier.test")
+
+
+async def test_naptr_records_that_cannot_be_had_are_done_without() -> None:
+    class Lame(DnsLookup):
+        async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+            raise OSError("timed out")
+
+    async with dns_server(ZONE) as server:
+        places = SipTargets(Lame(nameserver=server.address), lambda: 0.0, Clock())
+        found = await places.locate(SipUri.parse("sip:stream.test"))
+    assert found == [Target("tcp", "127.0.0.1", 5090)]
 
 
 @pytest.mark.parametrize(
@@ -134,6 +163,9 @@ class Scripted:
     def __init__(self) -> None:
         self.asked = 0
         self.go = asyncio.Event()
+
+    async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+        return [], 0.0
 
     async def services(self, name: str) -> tuple[Sequence[Service], float]:
         return [], 0.0

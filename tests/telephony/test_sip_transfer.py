@@ -38,7 +38,7 @@ SESSION = SessionId(1)
         (NUMBER, replace(CARRIER, number_form="national"), "sip:7205550199@trunk.carrier.example:5070"),
         (NUMBER, replace(CARRIER, address="sips:carrier.example"), "sips:+17205550199@carrier.example"),
         (NUMBER, replace(CARRIER, address="sip:[2001:db8::1]:5070"), "sip:+17205550199@[2001:db8::1]:5070"),
-        (" sip:bob@pbx.example;user=phone", CARRIER, "sip:bob@pbx.example;user=phone"),
+        (" sip:bob@trunk.carrier.example;user=phone", CARRIER, "sip:bob@trunk.carrier.example;user=phone"),
         (NUMBER, None, "sip:+17205550199@192.0.2.9:5066"),
     ],
 )
@@ -50,7 +50,7 @@ def test_behind_the_port_of_a_connection_nobody_is_called() -> None:
     assert refer_uri(NUMBER, None, Flow("tcp", "192.0.2.9", 41234, 7)) == "sip:+17205550199@192.0.2.9;transport=tcp"
 
 
-@pytest.mark.parametrize("target", ["", "sip:", "sip:a b@c", "tel:bob", "+1720\r\nX: y"])
+@pytest.mark.parametrize("target", ["", "sip:", "sip:a b@c", "tel:bob", "+1720\r\nX: y", "sip:1001@pbx.example"])
 def test_targets_that_cannot_be_written(target: str) -> None:
     with pytest.raises(GrammarError):
         refer_uri(target, CARRIER, PEER)
@@ -62,7 +62,8 @@ def test_targets_that_cannot_be_written(target: str) -> None:
         ("sip:+17205550199@pbx.example:5061;transport=tcp", NUMBER),
         ("sip:17205550199;phone-context=x@pbx.example", "17205550199"),
         ("tel:+1-720-555-0199", NUMBER),
-        ("sip:1001@pbx.example;user=phone", "1001"),
+        ("sip:1001@pbx.example;user=phone", "sip:1001@pbx.example;user=phone"),
+        ("sip:(720)5550199@pbx.example;user=phone", "(720)5550199"),
         ("sip:1001@pbx.example", "sip:1001@pbx.example"),
         ("sips:bob@pbx.example", "sips:bob@pbx.example"),
         ("sip:pbx.example;user=phone", "sip:pbx.example;user=phone"),

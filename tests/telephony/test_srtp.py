@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import hmac
 import os
 import socket
 from base64 import b64encode
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +87,76 @@ def test_what_is_protected_opens_and_nothing_else_does(suite: str) -> None:
     assert receiver.unprotect_rtcp(report) == b"", "plain RTCP"
     assert receiver.unprotect(sender.protect_rtcp(report)) == report, "RTCP on the port of RTP"
     assert receiver.rejected == 5
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The sockets of two ends, joined."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs:
+        for end in (ours, theirs):
+            end.bind(("127.0.0.1", 0))
+            end.settimeout(10)
+        ours.connect(theirs.getsockname())
+        theirs.connect(ours.getsockname())
+        yield ours, theirs
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_socket_that_sends_and_reads_by_srtp_gives_what_was_sent(suite: str, line: tuple[socket.socket, socket.socket]) -> None:
+    """Also from sizes that no codec has, from streams that take turns, and after packets that do not open."""
+    ours, theirs = line
+    other = replace(KEYS[suite], master=os.urandom(len(KEYS[suite].master)))
+    ways = [(SrtpSender(key).sending(ours.send), SrtpReceiver(key)) for key in (KEYS[suite], other)]
+    readers = [receiver.receiving(theirs) for _, receiver in ways]
+    for number, size in enumerate((160, 0, 1, 1_000, 159, 2_036 - 16, 160)):
+        for (send, _), read in zip(ways, readers, strict=True):
+            send(packet(number, payload=os.urandom(size)[:size]))
+            send(sent := packet(number + 100, payload=b"\x55" * size))
+            assert len(read(2_048)) == 12 + size
+            assert read(2_048) == sent
+    ways[0][0](packet(7))
+    assert readers[1](2_048) == b"", "under another key"
+    ours.send(packet(8))
+    assert readers[0](2_048) == b"", "plain RTP"
+    ours.send(b"")
+    assert readers[0](2_048) == b""
+    report = rtcp.build(0xCAFEBABE, "name")
+    ours.send(SrtpSender(KEYS[suite]).protect_rtcp(report))
+    assert readers[0](2_048) == report, "RTCP on the port of RTP"
+    assert [receiver.rejected for _, receiver in ways] == [2, 1]
+    with pytest.raises(ValueError, match="length"):
+        ways[0][0](bytes(2_049))
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        readers[0](2_048)
+
+
+def test_a_socket_reads_past_the_master_key_identifier(line: tuple[socket.socket, socket.socket]) -> None:
+    key = KEYS["AES_CM_128_HMAC_SHA1_80"]
+    sealed = SrtpSender(key).protect(packet(9))
+    line[0].send(sealed[:-10] + b"\1" + sealed[-10:])
+    assert SrtpReceiver(replace(key, mki_bytes=1)).receiving(line[1])(2_048) == packet(9)
+
+
+@given(st.binary(max_size=2048), st.sampled_from(SUITES))
+def test_any_datagram_that_a_socket_reads_is_dropped_and_counted(data: bytes, suite: str) -> None:
+    receiver = SrtpReceiver(KEYS[suite])
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.send(data)
+        assert receiver.receiving(theirs)(2_048) == b""
+    assert receiver.rejected == 1
+
+
+def test_a_way_works_on_when_only_the_path_holds_it(line: tuple[socket.socket, socket.socket]) -> None:
+    """The library's context lives as long as what uses it."""
+    key = KEYS["AES_CM_128_HMAC_SHA1_80"]
+    send, read = SrtpSender(key).sending(line[0].send), SrtpReceiver(key).receiving(line[1])
+    gc.collect()
+    for number in range(100):
+        SrtpSender(key), SrtpReceiver(key)
+        send(packet(number))
+        assert read(2_048) == packet(number)
 
 
 def test_loss_disorder_and_rollover_do_not_lose_the_stream() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from switchhook.domain.model import Trunk
+from switchhook.domain.model import Srtp, Trunk
 from switchhook.telephony import trunk_check
 from switchhook.telephony.sip_targets import DnsLookup, SipTargets
-from switchhook.telephony.trunk_check import certificate_problem, trunk_state
+from switchhook.telephony.trunk_check import certificate_problem, exposed_keys, trunk_state
 from tests.peers.answering_machine import LOOPBACK, answering_machine
 from tests.peers.certificates import Authority
 
@@ -63,6 +63,28 @@ async def test_silence_is_told_and_is_no_certain_failure(monkeypatch: pytest.Mon
 async def test_a_name_that_cannot_be_found() -> None:
     said, holds = await state(Trunk("t", "acme", "sip:" + "a" * 70 + ".test:5060"))
     assert (said.partition(":")[0], holds) == ("cannot be found", False)
+
+
+@pytest.mark.parametrize("srtp", [Srtp.OFFERED, Srtp.REQUIRED])
+@pytest.mark.parametrize(
+    ("address", "transport", "exposed"),
+    [
+        ("sip:h", None, True),
+        ("sip:h", "udp", True),
+        ("sip:h", "tcp", True),
+        ("sips:h", "tcp", True),
+        ("sip:h;transport=tcp", None, True),
+        ("sip:h", "tls", False),
+        ("sips:h", None, False),
+        ("sip:h;transport=TLS", None, False),
+    ],
+)
+def test_srtp_keys_in_the_clear_are_told(srtp: Srtp, address: str, transport: str | None, exposed: bool) -> None:
+    trunk = Trunk("t", "acme", address, transport=transport, srtp=srtp)
+    said = exposed_keys(trunk)
+    assert (said is not None) is exposed
+    assert said is None or (f"srtp: {srtp.value}" in said and "set transport: tls" in said)
+    assert exposed_keys(replace(trunk, srtp=Srtp.OFF)) is None
 
 
 def test_our_own_certificate(tmp_path: Path) -> None:

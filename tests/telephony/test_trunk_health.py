@@ -73,7 +73,7 @@ def test_without_an_interval_there_are_no_probes() -> None:
 
 @pytest.mark.parametrize(
     ("status", "retry_after_s", "avoided_s"),
-    [(None, None, AVOID_S), (503, None, AVOID_S), (503, 7.0, 7.0), (503, 86_400.0, MAX_AVOID_S)],
+    [(None, None, AVOID_S), (503, None, AVOID_S), (503, 7.0, 7.0), (503, 0.0, 1.0), (503, 86_400.0, MAX_AVOID_S)],
 )
 def test_an_address_that_fails_is_tried_last_for_a_while(
     status: int | None, retry_after_s: float | None, avoided_s: float

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from switchhook.domain.model import Trunk
-from switchhook.telephony.sip_targets import Service, SipTargets
+from switchhook.telephony.sip_targets import Pointer, Service, SipTargets
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import Origin, TrunkDirectory
 from switchhook.telephony.wire.sip.flow import Flow
@@ -30,6 +30,9 @@ class Network:
     answer: Answer = lambda request, flow: 200
     hosts: dict[str, list[str]] = field(default_factory=lambda: {"carrier.test": ["192.0.2.1", "192.0.2.2"]})
     seen: list[tuple[float, Request, Flow]] = field(default_factory=list)
+
+    async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+        return [], 0.0
 
     async def services(self, name: str) -> tuple[Sequence[Service], float]:
         return [], 0.0
@@ -168,6 +171,59 @@ def test_trunks_that_come_change_and_go_are_followed() -> None:
         watching.directory.replace([LINE])
         await asyncio.sleep(1)
         assert len(watching.network.seen) == 4
+
+    run_virtual(program())
+
+
+def options_of(network: Network) -> list[tuple[float, str]]:
+    return [(round(at, 1), flow.host) for at, request, flow in network.seen if request.method == "OPTIONS"]
+
+
+def test_the_flow_of_a_registration_over_udp_is_kept_open_where_the_registrar_answered() -> None:
+    async def program() -> None:
+        network = Network(lambda request, flow: None if flow.host == "192.0.2.1" else 200)
+        watching = Watching([LINE], network)
+        await asyncio.sleep(80)
+        assert options_of(network) == [(36.1, "192.0.2.2"), (62.2, "192.0.2.2")]
+        await watching.watch.stop()
+        await asyncio.sleep(60)
+        assert len(options_of(network)) == 2
+        assert len(asyncio.all_tasks()) == 1
+
+    run_virtual(program())
+
+
+def test_a_registrar_that_ignores_options_is_asked_by_one_request_at_a_time_and_stays_healthy() -> None:
+    async def program() -> None:
+        network = Network(lambda request, flow: None if request.method == "OPTIONS" else 200)
+        watching = Watching([LINE], network)
+        await asyncio.sleep(85)
+        asked = [at for at, _ in options_of(network)]
+        assert len(asked) == 2
+        assert asked[1] - asked[0] > 32
+        assert watching.figures() == {("registered", "line"): True, ("healthy", "line"): True}
+        await watching.watch.stop()
+
+    run_virtual(program())
+
+
+@pytest.mark.parametrize(
+    ("trunk", "asked"),
+    [
+        (replace(LINE, transport="tcp"), 0),
+        (replace(LINE, register=False), 0),
+        (replace(LINE, probe_s=20.0), 4),
+        (replace(LINE, probe_s=300.0), 4),
+    ],
+)
+def test_the_flow_is_kept_open_only_where_nothing_else_does(trunk: Trunk, asked: int) -> None:
+    """A stream is pinged by the transport; probes that are frequent enough do as well."""
+
+    async def program() -> None:
+        watching = Watching([trunk])
+        await asyncio.sleep(79)
+        assert len(options_of(watching.network)) == asked
+        await watching.watch.stop()
 
     run_virtual(program())
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from switchhook.domain.ports import LegAnswered, LegEnded, LegEvent, LegProgress, ReferProgress
 from switchhook.driver import simulate
 from switchhook.telephony.twilio_call import (
-    DIAL_S,
+    DIAL_SPARE_S,
     GRACE_S,
     START_S,
     AnswerWebhook,
@@ -182,7 +182,7 @@ def test_a_dialled_call_is_up_with_its_stream_and_given_up_in_time() -> None:
 )
 def test_a_transfer_that_fails_brings_the_party_back_on_a_new_stream(dial_status: str, status: int) -> None:
     run = talking()
-    run.at(2.0, "refer", "+15550001111")
+    run.at(2.0, "refer", "+15550001111", 30.0)
     run.at(2.3, "stream_gone", True)
     assert run.at(20.0, "dial_over", dial_status) is True
     assert run.at(20.0, "dial_over", dial_status) is True, "a repeated request gets the same answer"
@@ -190,7 +190,7 @@ def test_a_transfer_that_fails_brings_the_party_back_on_a_new_stream(dial_status
     run.call.media_at = 40.0
     run.at(40.0, "hang_up")
     assert run.effects == [
-        (2.0, Redirect("+15550001111")),
+        (2.0, Redirect("+15550001111", 30.0)),
         (20.0, Tell(ReferProgress(status, final=True))),
         (40.0, CloseStream()),
         (40.0, Tell(LegEnded("hung-up"))),
@@ -199,7 +199,7 @@ def test_a_transfer_that_fails_brings_the_party_back_on_a_new_stream(dial_status
 
 def test_a_transfer_that_is_answered_and_over_ends_the_line_without_rest() -> None:
     run = talking()
-    run.at(2.0, "refer", "+15550001111")
+    run.at(2.0, "refer", "+15550001111", 30.0)
     run.at(2.3, "stream_gone", True)
     run.at(9.0, "dial_answered")
     run.at(9.1, "dial_answered")
@@ -208,46 +208,56 @@ def test_a_transfer_that_is_answered_and_over_ends_the_line_without_rest() -> No
     run.at(900.4, "status", "completed", None)
     run.at(2_000.0)
     assert run.told == [ReferProgress(200, final=False), ReferProgress(200, final=True), LegEnded("hung-up")]
-    assert run.asked == [(2.0, Redirect("+15550001111"))]
+    assert run.asked == [(2.0, Redirect("+15550001111", 30.0))]
 
 
 def test_ends_while_the_carrier_dials() -> None:
     gone = talking()
-    gone.at(2.0, "refer", "+15550001111")
+    gone.at(2.0, "refer", "+15550001111", 30.0)
     gone.at(2.3, "stream_gone", True)
     gone.at(5.0, "status", "completed", None)
     assert gone.told == [LegEnded("caller-hung-up")]
     assert gone.at(5.1, "dial_over", "canceled") is False
     stopped = talking()
-    stopped.at(2.0, "refer", "+15550001111")
+    stopped.at(2.0, "refer", "+15550001111", 30.0)
     stopped.at(2.3, "stream_gone", True)
     stopped.at(3.0, "dial_answered")
     stopped.at(60.0, "hang_up")
     assert stopped.asked[1:] == [(60.0, EndCall())]
     assert stopped.told[-1] == LegEnded("hung-up")
     mute = talking()
-    mute.at(2.0, "refer", "+15550001111")
+    mute.at(2.0, "refer", "+15550001111", 30.0)
     mute.at(2.3, "stream_gone", True)
     mute.at(500.0)
     assert mute.effects[-2:] == [
-        (2.0 + DIAL_S, EndCall()),
-        (2.0 + DIAL_S, Tell(LegEnded("line-failed", "the carrier did not tell what became of the transfer"))),
+        (32.0 + DIAL_SPARE_S, EndCall()),
+        (32.0 + DIAL_SPARE_S, Tell(LegEnded("line-failed", "the carrier did not tell what became of the transfer"))),
     ]
+
+
+def test_a_long_ring_time_is_waited_for() -> None:
+    run = talking()
+    run.at(2.0, "refer", "+15550001111", 300.0)
+    run.at(2.3, "stream_gone", True)
+    run.at(300.0)
+    assert run.told == []
+    assert run.at(303.0, "dial_over", "no-answer") is True
+    assert run.told == [ReferProgress(480, final=True)]
 
 
 def test_an_order_that_is_refused_leaves_the_call_where_it_is() -> None:
     run = talking()
-    run.at(2.0, "refer", "+15550001111")
+    run.at(2.0, "refer", "+15550001111", 30.0)
     run.at(2.2, "redirect_failed", 503)
     assert run.told == [ReferProgress(503, final=True, accepted=False)]
     assert run.call.stage is Stage.TALKING
     gone = talking()
-    gone.at(2.0, "refer", "+15550001111")
+    gone.at(2.0, "refer", "+15550001111", 30.0)
     gone.at(2.1, "stream_gone", True)
     gone.at(2.2, "redirect_failed", 404)
     assert gone.told == [LegEnded("caller-hung-up")]
     early = Run()
-    early.at(1.0, "refer", "+15550001111")
+    early.at(1.0, "refer", "+15550001111", 30.0)
     assert early.told == [ReferProgress(481, final=True, accepted=False)]
 
 
@@ -257,7 +267,7 @@ STATUSES = st.sampled_from(
 INPUTS = st.one_of(
     st.sampled_from([("answer",), ("hang_up",), ("stream_started",), ("dial_answered",)]),
     st.tuples(st.just("reject"), st.integers(400, 699)),
-    st.tuples(st.just("refer"), st.just("+15550001111")),
+    st.tuples(st.just("refer"), st.just("+15550001111"), st.floats(1, 600)),
     st.tuples(st.just("stream_gone"), st.booleans()),
     st.tuples(st.just("status"), STATUSES, st.none() | st.integers(400, 699)),
     st.tuples(st.just("fail"), st.just("line-failed"), st.just("")),

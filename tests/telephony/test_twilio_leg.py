@@ -147,6 +147,18 @@ def test_a_time_that_cannot_be_is_replaced_by_the_clocks() -> None:
     run(call())
 
 
+def test_an_extension_is_not_asked_of_the_carrier() -> None:
+    async def call() -> None:
+        line = Line()
+        await line.talk()
+        line.leg.refer("sip:1001@pbx.test")
+        await asyncio.sleep(1)
+        assert line.events == [LegAnswered(), ReferProgress(404, final=True, accepted=False)]
+        assert line.orders.asked == ["answer"]
+
+    run(call())
+
+
 def test_a_transfer_and_the_way_back() -> None:
     async def call() -> None:
         line = Line()

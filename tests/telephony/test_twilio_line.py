@@ -25,6 +25,7 @@ from switchhook.domain.records import TwilioCredentials
 from switchhook.telephony.line_dialer import LineDialer
 from switchhook.telephony.pacer import Pacer
 from switchhook.telephony.twilio_carrier import Places
+from switchhook.telephony.twilio_leg import TwilioLeg
 from switchhook.telephony.twilio_legs import TwilioLegs
 from switchhook.telephony.twilio_line import DECIDE_S, FORGET_S, LineParts, TwilioLine
 from switchhook.telephony.twilio_rest import TwilioRest
@@ -234,6 +235,41 @@ async def test_an_order_that_is_refused_ends_the_leg_with_the_reason() -> None:
         [end] = case.ends()
         assert end.reason == "trunk-failed"
         assert told in end.detail
+
+
+class Quiet:
+    """A stream on which nothing is said."""
+
+    stream_sid = "MZ1"
+
+    def send(self, frame: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("ring_s", "timeout"), [(30.0, "30"), (12.4, "12"), (1.0, "5"), (1000.0, "600")])
+def test_whom_the_carrier_dials_rings_as_long_as_the_order_says(ring_s: float, timeout: str) -> None:
+    """Within what Twilio takes."""
+
+    async def live() -> None:
+        case = make()
+        asked = asyncio.create_task(case.line.voice(CALL, NUMBER, "acme", None))
+        await settle()
+        leg = case.offered[0][1]
+        assert isinstance(leg, TwilioLeg)
+        leg.answer()
+        await asked
+        assert leg.open_stream(Quiet(), encrypted=True)
+        leg.refer("+12025550147", caller=NUMBER, ring_s=ring_s)
+        await settle()
+        [dial] = ElementTree.fromstring(case.forms()[0]["Twiml"]).iter("Dial")
+        assert (dial.attrib["timeout"], dial.attrib["callerId"]) == (timeout, NUMBER)
+        leg.hang_up()
+        await case.line.close()
+
+    run_virtual(live())
 
 
 class Sip:

@@ -31,7 +31,7 @@ class Orders:
     def complete(self) -> None:
         self.asked.append("complete")
 
-    def redirect(self, target: str) -> None:
+    def redirect(self, target: str, ring_s: float) -> None:
         self.asked.append(f"redirect {target}")
 
 

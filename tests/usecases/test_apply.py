@@ -180,6 +180,7 @@ trunks:
     number_form: plain
     caller_ids: ["+17205550100"]
     default_caller_id: "+17205550100"
+    extensions: ["0", "1000-1999", front-desk]
     tls_ca: /etc/ca.pem
     tls_verify: false
     tls_certificate: /etc/us.pem
@@ -230,6 +231,7 @@ async def test_every_setting_of_accounts_and_trunks_is_kept(applier: Applier, st
         number_form="plain",
         caller_ids=("+17205550100",),
         default_caller_id="+17205550100",
+        extensions=("0", "1000-1999", "front-desk"),
         tls_ca="/etc/ca.pem",
         tls_verify=False,
         tls_certificate="/etc/us.pem",
@@ -326,6 +328,14 @@ def account(text: str) -> str:
         (trunk("priority: first"), "trunks[0].priority: must be a valid integer"),
         (trunk("probe_s: 0"), "trunks[0].probe_s: must be greater than or equal to 1"),
         (trunk("caller_ids: [17205550100]"), "trunks[0].caller_ids[0]: put the number in quotes"),
+        (trunk("extensions: [1001]"), 'trunks[0].extensions[0]: put the extension in quotes: "1001"'),
+        (trunk('extensions: ["1000-999"]'), 'trunks[0].extensions[0]: is no extension; write "1001", "1000-1999"'),
+        (trunk('extensions: ["1999-1000"]'), "trunks[0].extensions[0]: is no extension"),
+        (trunk('extensions: ["7205551212"]'), "trunks[0].extensions[0]: is no extension"),
+        (trunk('extensions: ["2000000000-9999999999"]'), "trunks[0].extensions[0]: is no extension"),
+        (trunk('extensions: ["^1...$", "1001"]'), "trunks[0].extensions[0]: is no extension"),
+        (trunk('extensions: ["*67"]'), "trunks[0].extensions[0]: is no extension"),
+        (trunk('extensions: "1001"'), "trunks[0].extensions: must be a list: [a, b]"),
         (trunk("tls_key: /k.pem"), "trunks[0]: needs tls_certificate and tls_key together, or neither"),
         (trunk("tls_ca: /ca.pem"), "trunks[0]: has tls_… keys but does not use TLS; write transport: tls"),
         (trunk("max_call: 1"), "trunks[0].max_call: there is no such key; did you mean max_calls?"),

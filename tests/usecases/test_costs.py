@@ -67,6 +67,19 @@ def test_an_unknown_model_is_no_guess(model: str | None) -> None:
     assert as_record(call_costs(report(line="twilio"), plan_with(model), PRICES)) == {"carrier": "0.006647"}
 
 
+def test_tokens_that_were_told_apart_in_part_are_no_guess() -> None:
+    """One response of several, or one kind of tokens, was counted without a word of what it was of."""
+    whole = {"input": 455, "output": 154}
+    assert as_record(call_costs(report({**USAGE, **whole}), plan_with(), PRICES)) == AI
+    output = {name: amount for name, amount in AI.items() if name.startswith("output")}
+    assert as_record(call_costs(report({**USAGE, **whole, "input": 456}), plan_with(), PRICES)) == output
+    assert as_record(call_costs(report({**USAGE, **whole, "input": 456, "output": 155}), plan_with(), PRICES)) == {}
+    assert as_record(call_costs(report({**USAGE, "cached": 9}), plan_with(), PRICES)) == output, "which of them were cached?"
+    assert len(as_record(call_costs(report({**USAGE, "cached": 9, "cached_text": 9}), plan_with(), PRICES))) == 5
+    plan = CallPlan(NUMBER, (Answer(), HangUp()))
+    assert call_costs(report({"input": 5}, "twilio"), plan, PRICES).total is not None
+
+
 def test_a_call_without_an_agent_costs_no_tokens() -> None:
     plan = CallPlan(NUMBER, (Answer(), HangUp()))
     assert as_record(call_costs(report({}, "twilio"), plan, PRICES))["total"] == "0.006647"

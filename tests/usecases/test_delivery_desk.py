@@ -59,6 +59,23 @@ def test_what_was_left_behind_is_looked_for_when_a_place_is_free() -> None:
     assert desk.deadline == 3.0
 
 
+def test_an_event_whose_outcome_is_being_recorded_holds_no_place_and_is_not_sent_again() -> None:
+    desk = DeliveryDesk(places=1)
+    desk.looking(0.0)
+    desk.looked(0, None, 0.0)
+    assert desk.admit("a", "acme")
+    assert not desk.admit("b", "acme")
+    desk.replied("a", 3.0)
+    assert desk.deadline == 3.0
+    assert not desk.admit("a", "acme")
+    assert desk.admit("b", "acme")
+    assert desk.under_way == 2
+    desk.release("a", 4.0)
+    assert not desk.admit("c", "acme")
+    desk.release("b", 5.0)
+    assert (desk.under_way, desk.free) == (0, 1)
+
+
 def test_a_retry_is_looked_for_in_time() -> None:
     desk = DeliveryDesk()
     desk.looking(0.0)
@@ -101,12 +118,14 @@ class World:
         self.tries = tries
         self.desk = DeliveryDesk(places=4, places_per_account=2)
         self.under_way: dict[str, float] = {}
+        self.recorded: dict[str, float] = {}
         self.delivered: Counter[str] = Counter()
         self.now = 0.0
 
     def offer(self, event: str, takes_s: float) -> None:
         if self.desk.admit(event, self.due[event][0]):
             assert event not in self.under_way
+            assert event not in self.recorded
             self.under_way[event] = self.now + takes_s
         busy = Counter(self.due[event][0] for event in self.under_way)
         assert len(self.under_way) <= 4
@@ -122,8 +141,13 @@ class World:
         later = [due for _, due in self.due.values() if due > self.now]
         self.desk.looked(len(found[:limit]), min(later) - self.now if later else None, self.now)
 
-    def end(self, event: str) -> None:
+    def reply(self, event: str, recording_s: float) -> None:
         del self.under_way[event]
+        self.recorded[event] = self.now + recording_s
+        self.desk.replied(event, self.now)
+
+    def end(self, event: str) -> None:
+        del self.recorded[event]
         account, _ = self.due[event]
         self.tries[event] -= 1
         if self.tries[event] <= 0:
@@ -135,10 +159,13 @@ class World:
             self.desk.release(event, self.now, 5.0)
 
     def step(self, takes_s: float) -> None:
-        ends = sorted((end, event) for event, end in self.under_way.items())
+        ends = sorted((end, event) for event, end in (self.under_way | self.recorded).items())
         if ends and ends[0][0] <= self.desk.deadline:
             self.now = max(self.now, ends[0][0])
-            self.end(ends[0][1])
+            if ends[0][1] in self.under_way:
+                self.reply(ends[0][1], takes_s / 10)
+            else:
+                self.end(ends[0][1])
         else:
             self.now = max(self.now, self.desk.deadline)
             self.look(takes_s)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialPurpose, DialRefused
 from switchhook.domain.errors import StoreUnavailable
-from switchhook.domain.model import Number
+from switchhook.domain.model import Number, Trunk
 from switchhook.domain.records import AccountSettings, Directory, Reservation
 from switchhook.store.opened import Store
 from switchhook.usecases import dialling as dialling_module
@@ -281,6 +281,37 @@ async def test_a_refusal_is_counted_and_told(gate: AccountDialling, caplog: pyte
         ("dialling refused", "country"),
         ("dialling refused", "number"),
     ]
+
+
+async def test_extensions_are_those_of_the_accounts_own_trunks_and_get_no_text_messages(
+    gate: AccountDialling, spend: MemorySpend
+) -> None:
+    pbx = Trunk("pbx", "acme", "sip:pbx.test", extensions=("1000-1999",))
+    accounts = {name: AccountSettings(name) for name in ("acme", "shop")}
+    gate.replace(accounts, [OWN], [pbx])
+    permit = await admit(gate, "1001")
+    assert isinstance(permit, DialPermit)
+    assert permit.called == "sip:1001@pbx.test"
+    assert await admit(gate, "1001", "shop") == "number"
+    message = await gate.admit("acme", "1001", DialPurpose.MESSAGE)
+    assert isinstance(message, DialRefused)
+    assert await admit(gate, "sip:1001@192.0.2.5") == "number"
+    known = AccountDialling(spend, SteppedClock(), own_hosts=("192.0.2.5",))
+    known.replace(accounts, [OWN], [pbx])
+    assert isinstance(await admit(known, "sip:1001@192.0.2.5"), DialPermit)
+    gate.replace(accounts, [OWN], [])
+    assert await admit(gate, "1001") == "number"
+
+
+async def test_an_explanation_knows_the_extensions(store: Store) -> None:
+    pbx, foreign = Trunk("pbx", "acme", "sip:pbx.test", extensions=("1001",)), Trunk("x", "b", "sip:x.test", extensions=("1002",))
+    house = Directory({}, {"pbx": pbx, "x": foreign}, {}, {"acme": AccountSettings("acme")})
+    lines, allowed = await explain(house, None, "1001", store.spend, START)
+    assert allowed
+    assert lines[1] == "allowed: sip:1001@pbx.test for 3600 seconds at most"
+    assert not (await explain(house, None, "1002", store.spend, START))[1]
+    assert not (await explain(house, None, "sip:1001@192.0.2.5", store.spend, START))[1]
+    assert (await explain(house, None, "sip:1001@192.0.2.5", store.spend, START, ("192.0.2.5",)))[1]
 
 
 async def test_the_spend_outlives_the_server(store: Store, clock: SteppedClock) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -82,3 +84,63 @@ async def test_a_worker_that_dies_costs_the_greeting_alone() -> None:
     shop = Shop(HttpReply(200, b"RIFF"))
     with pytest.raises(GreetingUnavailable):
         await Greetings(shop.customer, dies, shop.clock).fetch(URL, Encoding.PCMU)
+
+
+class SlowShop(Shop):
+    """Its answer comes when the gate is opened."""
+
+    def __init__(self, answer: HttpOutcome) -> None:
+        super().__init__(answer)
+        self.gate = self.customer.gates["hello.mp3?key=canary"] = asyncio.Event()
+        self.decoded = 0
+        self.greetings = Greetings(self.customer, self._decode, self.clock)
+
+    async def _decode(self, job: Callable[[bytes, Encoding, float], bytes], *rest: Any) -> bytes:
+        self.decoded += 1
+        return job(*rest)
+
+    async def calls(self, count: int, encoding: Encoding = Encoding.PCMU) -> list[asyncio.Task[bytes]]:
+        """So many begin at once; all of them wait."""
+        found = [asyncio.ensure_future(self.greetings.fetch(URL, encoding)) for _ in range(count)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return found
+
+
+async def test_calls_that_begin_at_once_share_one_fetch() -> None:
+    shop = SlowShop(HttpReply(200, sound_file("WAV", 8_000)))
+    calls = await shop.calls(3)
+    others = await shop.calls(1, Encoding.PCMA)
+    shop.gate.set()
+    first, second, third = await asyncio.gather(*calls)
+    assert first is second is third
+    assert await others[0] != first
+    assert (len(shop.customer.requests), shop.decoded) == (2, 2)
+
+
+async def test_calls_that_share_a_failed_fetch_all_hear_of_it_and_the_next_one_tries_again() -> None:
+    shop = SlowShop(HttpReply(404, b""))
+    calls = await shop.calls(2)
+    shop.gate.set()
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, GreetingUnavailable)
+        assert "HTTP 404" in str(outcome)
+    shop.customer.answers["hello.mp3?key=canary"] = always(HttpReply(200, sound_file("WAV", 8_000)))
+    assert await shop.greetings.fetch(URL, Encoding.PCMU)
+    assert len(shop.customer.requests) == 2
+
+
+async def test_a_caller_who_hangs_up_meanwhile_takes_no_others_greeting_away() -> None:
+    """Neither the one whose call fetches nor one that waits for it."""
+    shop = SlowShop(HttpReply(200, sound_file("WAV", 8_000)))
+    calls = await shop.calls(4)
+    for gone in (2, 0):
+        calls[gone].cancel()
+        await asyncio.wait([calls[gone]])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert shop.customer.waiting == 1
+    shop.gate.set()
+    assert await calls[1] is await calls[3]
+    assert [calls[gone].cancelled() for gone in (0, 2)] == [True, True]
+    assert len(shop.customer.requests) == 2

@@ -16,7 +16,7 @@ import soundfile
 
 from switchhook.domain.model import CallId, Encoding
 from switchhook.domain.plan import RecordingSpec
-from switchhook.domain.records import RecordingQuery, RecordingState
+from switchhook.domain.records import RecordingQuery, RecordingRecord, RecordingState
 from switchhook.media.recording.recorder import Background, CallRecorder, SpoolRecorders
 from switchhook.store.opened import Store
 from switchhook.store.secrets import SecretBox
@@ -48,8 +48,9 @@ class Days:
 class Shop:
     """Everything about recordings behind one door."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, url: str) -> None:
         self.folder = folder / "recordings"
+        self.url = url
         self.store = store
         self.clock = Days()
         self.files = RecordingFiles(self.folder)
@@ -115,8 +116,9 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> SqliteFiles:
 
 @pytest.fixture
 async def shop(databases: SqliteFiles, tmp_path: Path) -> AsyncIterator[Shop]:
-    async with running_store(await databases.fresh(tmp_path)) as store:
-        yield Shop(tmp_path, store)
+    url = await databases.fresh(tmp_path)
+    async with running_store(url) as store:
+        yield Shop(tmp_path, store, url)
 
 
 @pytest.mark.parametrize("password", [None, "secret"])
@@ -245,6 +247,62 @@ async def test_a_file_that_cannot_be_removed_is_tried_again(
     assert shop.left() == ["a.wav"]
     assert await shop.kept.purge() == 1
     assert shop.left() == []
+
+
+async def test_files_that_cannot_be_removed_do_not_keep_the_rest_waiting(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though they fill whole batches and come first each time."""
+    monkeypatch.setattr(kept_recordings, "PURGE_AT_ONCE", 2)
+    for name in ("a1", "a2", "a3", "b1", "b2"):
+        await shop.record(CallId(name))
+        await shop.make()
+    shop.clock.passed = WEEK + timedelta(minutes=1)
+    discard = shop.files.discard
+
+    def refuse(record: RecordingRecord) -> None:
+        if record.call_id.startswith("a"):
+            raise PermissionError(13, "Permission denied")
+        discard(record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.files, "discard", refuse)
+        assert await shop.kept.purge() == 2
+    assert shop.left() == ["a1.wav", "a2.wav", "a3.wav"]
+    assert await shop.kept.purge() == 3
+    assert shop.left() == []
+
+
+async def test_a_recording_on_another_servers_disk_is_that_servers(
+    shop: Shop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One database, two disks: whoever has the file serves, purges and deletes it; the other one knows where it is not."""
+    await shop.record()
+    await shop.make()
+    async with running_store(shop.url, node="other-node") as store:
+        other = Shop(tmp_path / "other", store, shop.url)
+        other.clock = shop.clock
+        other.kept = KeptRecordings(other.files, store.recordings, shop.clock)
+        assert [kept.record.call_id for kept in await other.kept.page(RecordingQuery("acme", shop.clock.utc(), 10))] == [CALL]
+        assert await other.kept.file("acme", CALL) is None
+        assert await other.kept.elsewhere("acme", CALL)
+        assert "missing" not in caplog.text
+        assert not await shop.kept.elsewhere("acme", CALL)
+        assert [await other.kept.elsewhere(*asked) for asked in (("other", CALL), ("acme", CallId("never")))] == [False, False]
+        assert await other.kept.delete("acme", CALL), "any server may be asked to delete it"
+        assert not await other.kept.elsewhere("acme", CALL)
+        assert await shop.kept.file("acme", CALL) is None
+        assert await other.kept.purge() == 0
+        assert shop.left() == [f"{CALL}.wav"]
+        assert await shop.kept.purge() == 1
+        assert shop.left() == []
+
+
+async def test_servers_that_share_a_disk_serve_each_others_recordings(shop: Shop) -> None:
+    await shop.record()
+    await shop.make()
+    async with running_store(shop.url, node="other-node") as store:
+        found = await KeptRecordings(shop.files, store.recordings, shop.clock).file("acme", CALL)
+        assert found is not None
+        assert found[1].is_file()
 
 
 async def test_a_purge_and_a_deletion_at_the_same_time_both_succeed_or_find_nothing(shop: Shop) -> None:

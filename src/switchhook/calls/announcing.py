@@ -39,6 +39,8 @@ class Announcer:
         self._on_done = on_done
         self._task: asyncio.Task[None] | None = None
         self._sound = b""
+        self._queued = ("", b"")
+        """What the line plays of it, and under which key."""
         self._times_left = 0
         self._playing = False
         self._count = 0
@@ -65,6 +67,18 @@ class Announcer:
         if self._playing:
             self._playing = False
             self._host.leg.playout.interrupt(self._parts.clock.now())
+
+    def moved(self, old: Leg) -> None:
+        """The party has gone from the line `old` to the host's: what it has not heard yet follows it there."""
+        if not self._playing:
+            return
+        key, sound = self._queued
+        heard_ms = old.playout.heard_ms(key, self._parts.clock.now())
+        rest = sound[heard_ms * old.encoding.bytes_per_ms :]
+        if rest:
+            self._queue(rest)
+        else:
+            self.drained()
 
     def _drop(self) -> None:
         task, self._task = self._task, None
@@ -102,12 +116,16 @@ class Announcer:
         return b""
 
     def _enqueue(self) -> None:
-        playout, now = self._host.leg.playout, self._parts.clock.now()
         self._times_left -= 1
+        self._queue(self._sound)
+
+    def _queue(self, sound: bytes) -> None:
+        playout, now = self._host.leg.playout, self._parts.clock.now()
         self._count += 1
         # A key that was interrupted would stay silent.
         key = "message" if self._count == 1 else f"message {self._count}"
-        playout.enqueue(key, self._sound, now)
+        self._queued = (key, sound)
+        playout.enqueue(key, sound, now)
         playout.finish(key, now)
 
     async def _press(self, keys: str) -> None:

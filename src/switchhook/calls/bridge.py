@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from switchhook.calls.transfer import WaitingSound
+from switchhook.domain.model import Encoding
 from switchhook.domain.ports import Clock, Leg, SoundSource
 from switchhook.media import g711
 from switchhook.media.hold_sound import WaitingSounds
@@ -12,6 +13,8 @@ from switchhook.media.jitter_buffer import JitterBuffer
 
 log = logging.getLogger(__name__)
 
+EARLY_SOUND_LEVEL = 200
+"""Root mean square, of 32767: what is louder is early media; silence and the noise of a line are not."""
 COMFORT_AFTER_S = 2.0
 """A party that was not heard for so long is on hold, or gone without a word."""
 
@@ -22,16 +25,28 @@ class Bridge:
     Sound passes as it is, through a buffer that each line's playout asks for its next frame, so that RTP goes on evenly whatever
     the other line does. What is queued for a party (an announcement) is played before what the other one says. Recorder taps of
     the lines stay in force. A line on hold is silence to the other, or hold sound when `comfort` is given.
+
+    `ringback`: `other` has not answered yet; `one` hears this until `other` is heard (RFC 3960 §3.2), or until `answered`.
     """
 
-    def __init__(self, one: Leg, other: Leg, clock: Clock, comfort: WaitingSounds | None = None) -> None:
+    def __init__(
+        self, one: Leg, other: Leg, clock: Clock, comfort: WaitingSounds | None = None, ringback: SoundSource | None = None
+    ) -> None:
         self._legs = (one, other)
         self._clock = clock
         self._closed = False
         self.dropped_digits = 0
         """Those that came faster than they can be played."""
-        self.buffers = (_connect(one, other, comfort), _connect(other, one, comfort))
+        said, replied = self.buffers = (JitterBuffer(other.encoding), JitterBuffer(one.encoding))
         """What `one` says and what `other` says, on its way."""
+        self._ringing = _Ringing(replied, one.encoding, ringback) if ringback is not None else None
+        _connect(one, other, said, said, comfort)
+        _connect(other, one, replied, self._ringing or replied, comfort)
+
+    def answered(self) -> None:
+        """The other line has answered: no ringback any more, however silent it is; idempotent."""
+        if self._ringing is not None:
+            self._ringing.ringback = None
 
     def digit(self, pressed_on: Leg, digit: str) -> None:
         """A key was pressed on one line: the other one hears it, by RFC 4733 or as tones. Dropped when too many wait."""
@@ -66,9 +81,14 @@ class LineJoining:
         self._clock = clock
         self._comfort = comfort
 
-    def join(self, one: Leg, other: Leg) -> Bridge:
-        """Let two lines hear each other."""
-        return Bridge(one, other, self._clock, self._sounds if self._comfort else None)
+    def join(self, one: Leg, other: Leg, early: bool = False) -> Bridge:
+        """Let two lines hear each other.
+
+        `early`: the other one has not answered. It may announce sound and send none: until it is heard, or `Bridge.answered` is
+        called, `one` hears ringback.
+        """
+        ringback = self._sounds.ringback(one.encoding) if early else None
+        return Bridge(one, other, self._clock, self._sounds if self._comfort else None, ringback)
 
     def play(self, leg: Leg, sound: WaitingSound) -> None:
         """Play this to a waiting party until `quiet`, after what is queued for it."""
@@ -83,13 +103,13 @@ class LineJoining:
 class _Comforted:
     """The other party, and hold sound while nothing comes from it."""
 
-    def __init__(self, buffer: JitterBuffer, comfort: SoundSource) -> None:
-        self._buffer = buffer
+    def __init__(self, party: SoundSource, comfort: SoundSource) -> None:
+        self._party = party
         self._comfort = comfort
         self._quiet_since: float | None = None
 
     def next_frame(self, now: float) -> bytes | None:
-        frame = self._buffer.next_frame(now)
+        frame = self._party.next_frame(now)
         if frame is not None:
             self._quiet_since = None
             return frame
@@ -98,18 +118,33 @@ class _Comforted:
         return self._comfort.next_frame(now) if now - self._quiet_since >= COMFORT_AFTER_S else None
 
 
-def _connect(speaker: Leg, listener: Leg, comfort: WaitingSounds | None) -> JitterBuffer:
-    """One direction: from the speaker's socket into the buffer, out on the listener's beat."""
+class _Ringing:
+    """Ringback until the other party's own sound comes."""
+
+    def __init__(self, party: SoundSource, encoding: Encoding, ringback: SoundSource) -> None:
+        self._party = party
+        self._encoding = encoding
+        self.ringback: SoundSource | None = ringback
+
+    def next_frame(self, now: float) -> bytes | None:
+        frame = self._party.next_frame(now)
+        if self.ringback is None:
+            return frame
+        if frame is None or g711.level(frame, self._encoding) <= EARLY_SOUND_LEVEL:
+            return self.ringback.next_frame(now)
+        self.ringback = None
+        return frame
+
+
+def _connect(speaker: Leg, listener: Leg, buffer: JitterBuffer, source: SoundSource, comfort: WaitingSounds | None) -> None:
+    """One direction: from the speaker's socket into the buffer, out by the source on the listener's beat."""
     encoding = listener.encoding
-    buffer = JitterBuffer(encoding)
-    source: SoundSource = buffer if comfort is None else _Comforted(buffer, comfort.hold(encoding))
-    listener.playout.play_from(source)
+    listener.playout.play_from(source if comfort is None else _Comforted(source, comfort.hold(encoding)))
     table = g711.translation(speaker.encoding, encoding)
     if table is None:
         speaker.listen(buffer.push)
     else:
         _listen_translated(speaker, buffer, table)
-    return buffer
 
 
 def _listen_translated(speaker: Leg, buffer: JitterBuffer, table: bytes) -> None:

@@ -189,6 +189,12 @@ def take_over(leg: OfferedLeg, on_moved: Callable[[Leg], None]) -> None:
     leg.answer()
 
 
+def refuse(leg: OfferedLeg, status: int) -> None:
+    """Refuse a line that nobody has taken."""
+    leg.subscribe(_ignore)
+    leg.reject(status)
+
+
 def let_go(leg: Leg) -> None:
     """Hang a line up that nobody needs any more, and close it when it has ended."""
 
@@ -200,3 +206,7 @@ def let_go(leg: Leg) -> None:
     leg.tap(None)
     leg.subscribe(on_event)
     leg.hang_up()
+
+
+def _ignore(event: LegEvent) -> None:
+    """A refused line has nothing to tell."""

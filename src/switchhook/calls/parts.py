@@ -60,6 +60,9 @@ class Joined(Protocol):
     def digit(self, pressed_on: Leg, digit: str) -> None:
         """A key was pressed on one of the lines: the other one hears it."""
 
+    def answered(self) -> None:
+        """The other line, joined early, has answered; idempotent."""
+
     def close(self) -> None:
         """Take the two apart; idempotent."""
 
@@ -67,8 +70,8 @@ class Joined(Protocol):
 class Joining(Protocol):
     """Sound between lines, and for a line that waits."""
 
-    def join(self, one: Leg, other: Leg) -> Joined:
-        """Let two lines hear each other."""
+    def join(self, one: Leg, other: Leg, early: bool = False) -> Joined:
+        """Let two lines hear each other. `early`: the other one has not answered; until it is heard, `one` hears ringback."""
 
     def play(self, leg: Leg, sound: WaitingSound) -> None:
         """Play this to a waiting party until `quiet`."""

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from switchhook.calls.moving import refuse
 from switchhook.calls.parts import CallParts
 from switchhook.calls.session import CallSession
 from switchhook.calls.steering import OrderedCall
@@ -66,13 +67,12 @@ class Switchboard:
 
     def replace(self, attempt: CallAttempt, leg: OfferedLeg, replaced: Leg) -> None:
         """A line wants the place of another one (RFC 3891); the call goes on without a new record. It needs no slot."""
-        session = next((session for session in self._live.values() if session.has(replaced)), None)
+        session = next((session for session in self._live.values() if session.serves(replaced)), None)
         if session is None:
-            leg.subscribe(_ignore)
-            leg.reject(481)
+            refuse(leg, 481)
             self._write_down(attempt, Verdict(Ending.REJECTED, "line-refused-481", "The call that was to be replaced is over"))
         else:
-            session.replace_line(leg)
+            session.replace_line(leg, replaced)
 
     def place(self, attempt: CallAttempt, permit: DialPermit, ordered: OrderedCall | None = None) -> bool:
         """Begin an outbound call that the dialling policy allows; False when there is no room: the permit is then not used."""

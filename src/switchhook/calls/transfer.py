@@ -10,6 +10,7 @@ Rules:
         |                                        \\--answered--> CONSULTING --accepted--> BRIDGED   (attended)
         \\--the line's peer does transfers--> REFERRING --refused--> DIALLING
     CONSULTING --accepted, the peer does transfers--> HANDING_OVER --refused--> BRIDGED
+                                                           \\--taken, caller gone--> LEFT
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ ADMISSION_S = 5.0
 SPARE_S = 5.0
 """The leg keeps the ring time itself; this is the margin after which it is not waited for."""
 REFER_S = 95.0
-"""Longer than any line's own patience with a REFER or a carrier's dialling, so that the line's word comes first."""
+"""Longer than any line's own patience with a REFER, so that the line's word comes first."""
+CARRIER_SPARE_S = 65.0
+"""How much longer than the ring time a carrier's own patience with what it dials is (`telephony.twilio_call.DIAL_SPARE_S`)."""
+REPLACED_S = 10.0
+"""A peer that took an attended REFER may end our call with the caller before its new call has taken the place of the
+destination's leg (RFC 3891); that leg is kept so long. The far side answers such a call by itself, nobody has to pick it up."""
 ACCEPT_DIGIT = "1"
 DECLINE_DIGIT = "2"
 
@@ -122,6 +128,8 @@ class Step(Enum):
     DIALLING = "dialling"
     CONSULTING = "consulting"
     HANDING_OVER = "handing-over"
+    LEFT = "left"
+    """The caller's peer took the REFER and ended the caller's line; the destination's waits for its place to be taken."""
     BRIDGED = "bridged"
     OVER = "over"
 
@@ -266,9 +274,13 @@ class TransferMachine:
             case Step.BRIDGED:
                 self._effects.append(DropCallee())
                 self._over(DialResult.CONNECTED, put_through=True, detail="caller-hung-up")
+            case Step.LEFT:
+                return
+            case Step.HANDING_OVER if self._evidence.accepted and self._dialled:
+                self.step = Step.LEFT
+                self._deadlines = {"replaced": now + REPLACED_S}
             case Step.REFERRING | Step.HANDING_OVER if self._evidence.accepted:
                 # Some peers end the call instead of telling how it went: then nobody here knows.
-                self._drop()
                 self._gone_over()
             case _:
                 self._fail(DialResult.CANCELLED, "the caller hung up")
@@ -296,7 +308,7 @@ class TransferMachine:
             return
         if self._mode is not TransferMode.BRIDGE and not self.order.attended:
             self.step = Step.REFERRING
-            self._deadlines["refer"] = now + REFER_S
+            self._deadlines["refer"] = now + max(REFER_S, self.order.ring_s + CARRIER_SPARE_S)
             self._effects += [HoldCaller(WaitingSound.RINGBACK), ReferCaller(self._permit.called, attended=False)]
         else:
             self._dial(now)
@@ -323,6 +335,12 @@ class TransferMachine:
         if self.step is Step.BRIDGED:
             self._dialled = False
             self._over(DialResult.CONNECTED, put_through=True, detail=event.reason)
+        elif self.step is Step.LEFT:
+            self._dialled = False
+            if event.reason == "callee-hung-up":
+                self._gone_over()
+            else:
+                self._fail(result_of_end(event.reason, event.status), event.detail or event.reason)
         elif self.step in (Step.DIALLING, Step.CONSULTING, Step.HANDING_OVER):
             self._dialled = False
             answered = self.step is not Step.DIALLING
@@ -343,6 +361,8 @@ class TransferMachine:
                 self._fail(DialResult.NO_ANSWER, "nobody answered")
             case "consult":
                 self._fail(DialResult.DECLINED, "the destination did not take the call in time")
+            case "replaced":
+                self._fail(DialResult.CANCELLED, "the caller hung up, and no other call took the destination's place")
             case "refer" if self.step is Step.HANDING_OVER and self._dialled:
                 self._join(now)
             case "refer" if self._released:

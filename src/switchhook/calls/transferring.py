@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 from switchhook.agents.conversation import ConsultTool
-from switchhook.calls.moving import LineMove, MoveHost
+from switchhook.calls.consultation import Consultations
+from switchhook.calls.moving import LineMove, MoveHost, let_go, refuse, take_over
 from switchhook.calls.parts import CallParts, Joined
 from switchhook.calls.seat import AgentSeat
 from switchhook.calls.transfer import (
@@ -30,7 +33,16 @@ from switchhook.calls.transfer import (
 from switchhook.domain.dialling import DialPermit, DialRequest
 from switchhook.domain.model import CallAttempt, TransferRecord
 from switchhook.domain.plan import TransferOrder
-from switchhook.domain.ports import DigitPressed, Leg, LegEnded, LegEvent, PlayoutDrained, ReferProgress, TransferAsked
+from switchhook.domain.ports import (
+    DigitPressed,
+    Leg,
+    LegEnded,
+    LegEvent,
+    OfferedLeg,
+    PlayoutDrained,
+    ReferProgress,
+    TransferAsked,
+)
 from switchhook.driver import Driver
 
 COMPLETE = "complete_transfer"
@@ -62,14 +74,23 @@ class TransferHost(MoveHost, Protocol):
     def put_through(self) -> None:
         """The caller is connected: the agent is not needed any more."""
 
-    def transfer_over(self, record: TransferRecord, put_through: bool, reason: str) -> None:
-        """It has ended."""
-
 
 class CallTransfer:
-    """One transfer. `close` gives back whatever it holds."""
+    """One transfer. `close` gives back whatever it holds.
 
-    def __init__(self, order: TransferOrder, host: TransferHost, parts: CallParts) -> None:
+    `on_over` is told once what came of it: the record, whether the caller was put through, and the reason for the call's verdict.
+    """
+
+    def __init__(
+        self,
+        order: TransferOrder,
+        host: TransferHost,
+        parts: CallParts,
+        consultations: Consultations,
+        on_over: Callable[[TransferRecord, bool, str], None],
+    ) -> None:
+        self._consultations = consultations
+        self._on_over = on_over
         self._host = host
         self._parts = parts
         self._order = order
@@ -102,6 +123,24 @@ class CallTransfer:
         """The caller talks with the destination."""
         return self._machine.step is Step.BRIDGED
 
+    @property
+    def outlives_caller(self) -> bool:
+        """The caller's line has ended, and the destination's is kept because another call may take its place."""
+        return self._machine.step is Step.LEFT
+
+    def has(self, leg: Leg) -> bool:
+        """Whether the destination is on that line."""
+        return leg is self._callee
+
+    def replace_callee(self, leg: OfferedLeg) -> None:
+        """Somebody takes the destination's place (INVITE with Replaces)."""
+        if not self._may_be_replaced:
+            refuse(leg, 481)
+        elif self.consulting and leg.encoding is not self._host.leg.encoding:
+            refuse(leg, 488)  # the agent speaks the old line's
+        else:
+            take_over(leg, self._callee_replaced)
+
     def caller_event(self, event: LegEvent) -> None:
         """The caller's line tells something other than its end."""
         if isinstance(event, PlayoutDrained) and self._host.leg.playout.idle:
@@ -115,7 +154,7 @@ class CallTransfer:
         """The caller is on another line now."""
         if self._bridge is not None and self._callee is not None:
             self._bridge.close()
-            self._bridge = self._parts.joining.join(self._host.leg, self._callee)
+            self._bridge = self._parts.joining.join(self._host.leg, self._callee, early=not self.joined)
         elif self._waiting is not None:
             _, sound = self._waiting
             self._quiet()
@@ -154,6 +193,8 @@ class CallTransfer:
             self._host.fault(fault)
 
     def _take_callee_event(self, event: LegEvent) -> None:
+        if isinstance(event, LegEnded) and event.reason == "caller-hung-up":
+            event = replace(event, reason="callee-hung-up")  # the destination is on a line that its own side dialled
         if isinstance(event, LegEnded) and self._moving is not None and self._moving.leg_ended(event):
             if self._bridge is not None:
                 self._bridge.close()
@@ -185,12 +226,35 @@ class CallTransfer:
 
     def _callee_moved(self, leg: Leg, permit: DialPermit) -> None:
         self._permits.append(permit)
+        self._talk_over(leg)
+
+    @property
+    def _may_be_replaced(self) -> bool:
+        return self._machine.step in (Step.CONSULTING, Step.HANDING_OVER, Step.BRIDGED)
+
+    def _callee_replaced(self, leg: Leg) -> None:
+        old = self._callee
+        if old is None or not self._may_be_replaced:
+            leg.hang_up()
+            return
+        if self._moving is not None:
+            self._moving.close()
+        self._host.write_log("Transfer: the destination was replaced by another of its phone system")
+        self._talk_over(leg)
+        let_go(old)
+
+    def _talk_over(self, leg: Leg) -> None:
+        """The destination is on another line."""
         self._callee = leg
         leg.subscribe(self._on_callee)
-        if self._bridge is not None:
-            self._bridge.close()
-            self._bridge = None
-        self._join()
+        seat = self._host.seat
+        if self.consulting and seat is not None:
+            self._brief(seat, leg)  # it may be somebody else
+        elif self.joined:
+            if self._bridge is not None:
+                self._bridge.close()
+                self._bridge = None
+            self._join()
 
     # -- effects --------------------------------------------------------------------------------
 
@@ -210,7 +274,8 @@ class CallTransfer:
                 self._put_through(effect)
             case ReferCaller():
                 self._host.write_log("Transfer: the line's peer is asked to connect the caller")
-                self._host.leg.refer(effect.called, self._callee if effect.attended else None, self._order.caller)
+                order, replaced = self._order, self._callee if effect.attended else None
+                self._host.leg.refer(effect.called, replaced, order.caller, order.ring_s)
             case DropCallee():
                 self._drop()
             case TransferOver():
@@ -225,6 +290,7 @@ class CallTransfer:
             self._release()
 
     def _hold(self, sound: WaitingSound) -> None:
+        self._consultations.end(self._parts.clock.utc())
         if self._host.seat is not None:
             self._host.seat.pause()
         self._wait(sound)
@@ -253,19 +319,26 @@ class CallTransfer:
             self._driver.feed(self._machine.accept)
             return
         self._host.write_log("Transfer: the agent talks with the destination")
+        self._consultations.begin(self._parts.clock.utc())
+        self._brief(seat, callee)
+
+    def _brief(self, seat: AgentSeat, callee: Leg) -> None:
         seat.consult(callee, _briefing(self._host.attempt), CONSULT_TOOLS)
 
     def _put_through(self, effect: Join | ReleaseAgent) -> None:
         self._host.write_log("Transfer: the caller is put through")
         self._joined_at = self._parts.clock.utc()
+        self._consultations.end(self._joined_at)
         self._host.put_through()
         if isinstance(effect, Join):
             self._join()
 
     def _join(self) -> None:
         self._quiet()
-        if self._bridge is None and self._callee is not None:
-            self._bridge = self._parts.joining.join(self._host.leg, self._callee)
+        if self._bridge is not None:
+            self._bridge.answered()
+        elif self._callee is not None:
+            self._bridge = self._parts.joining.join(self._host.leg, self._callee, early=not self.joined)
 
     def _drop(self) -> None:
         if self._bridge is not None:
@@ -286,6 +359,7 @@ class CallTransfer:
         self._drop()
         self._quiet()
         self._release()
+        self._consultations.end(self._parts.clock.utc())
         told = f" ({effect.status})" if effect.status else ""
         self._host.write_log(f"Transfer: {effect.result.value}{told}" + (f": {effect.detail}" if effect.detail else ""))
         if not effect.put_through and self._host.seat is not None:
@@ -303,7 +377,7 @@ class CallTransfer:
             effect.referred,
             self._joined_at,
         )
-        self._host.transfer_over(record, effect.put_through, _reason(effect))
+        self._on_over(record, effect.put_through, _reason(effect))
 
     def _release(self) -> None:
         joined = self._joined_at

@@ -13,7 +13,7 @@ from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction, Number, Trunk
 from switchhook.egress import Egress
 from switchhook.settings import Settings
-from switchhook.telephony.trunk_check import certificate_problem, trunk_state
+from switchhook.telephony.trunk_check import certificate_problem, exposed_keys, trunk_state
 
 REACH_S = 5.0
 """How long a webhook's host is waited for."""
@@ -55,7 +55,7 @@ async def check(settings: Settings) -> tuple[list[str], bool]:
 
 
 async def _trunk_lines(settings: Settings, trunks: Iterable[Trunk]) -> tuple[list[str], bool]:
-    """Our TLS certificate, and whether each trunk answers."""
+    """Our TLS certificate, whether each trunk answers, and what is unwise about it."""
     lines, good = [], True
     if "tls" in settings.sip_transports:
         problem = certificate_problem(str(settings.tls_certificate), str(settings.tls_key))
@@ -64,6 +64,7 @@ async def _trunk_lines(settings: Settings, trunks: Iterable[Trunk]) -> tuple[lis
     targets, listed = sip_targets(settings), list(trunks)
     states = await asyncio.gather(*(trunk_state(trunk, targets, os.urandom) for trunk in listed))
     lines += [f"trunk {trunk.name}: {said}" for trunk, (said, _) in zip(listed, states, strict=True)]
+    lines += [f"warning: trunk {trunk.name}: {unwise}" for trunk in listed if (unwise := exposed_keys(trunk))]
     return lines, good and all(holds for _, holds in states)
 
 

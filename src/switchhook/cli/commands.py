@@ -9,7 +9,7 @@ from pathlib import Path
 
 from switchhook.api.veevo import webhook_test as veevo_test
 from switchhook.api.vns import webhook_test as vns_test
-from switchhook.bootstrap import SystemClock, apply_to, contracts, open_store
+from switchhook.bootstrap import SystemClock, apply_to, contracts, open_store, own_sip_hosts
 from switchhook.domain.errors import RecordingError
 from switchhook.domain.model import CallId
 from switchhook.domain.phone import e164
@@ -65,7 +65,7 @@ async def explain_policy(settings: Settings, number: str, account: str | None) -
     """`switchhook policy explain`: what the dialling policy says of a number, and whether it would be dialled."""
     async with Opened(settings) as opened:
         directory = await opened.store.directory.read()
-        return await explain(directory, account, number, opened.store.spend, SystemClock().utc())
+        return await explain(directory, account, number, opened.store.spend, SystemClock().utc(), own_sip_hosts(settings))
 
 
 def decrypt_recording(file: Path, output: Path, password: str) -> None:

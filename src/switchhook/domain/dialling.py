@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
 from switchhook.domain.model import CallId, Encoding
+
+_BLOCK = re.compile(r"([0-9]+)-([0-9]+)")
 
 
 class DialResult(Enum):
@@ -153,7 +157,21 @@ class DialPermit:
     """The policy allows the call; it counts against the account until it is released."""
 
     called: str
-    """Normalised: E.164."""
+    """Normalised: E.164, or the SIP URI of an extension of one of the account's trunks."""
     max_seconds: float
     token: int = field(default=0)
     """Names the permit when it is given back."""
+
+
+def allows_extension(allowed: Iterable[str], extension: str) -> bool:
+    """Whether a trunk's `extensions` hold this one: `1001`, `1000-1999` (all of as many digits), or the name of a SIP user."""
+    return any(_holds(entry, extension) for entry in allowed)
+
+
+def _holds(entry: str, extension: str) -> bool:
+    block = _BLOCK.fullmatch(entry)
+    if block is None:
+        return entry == extension
+    first, last = block.groups()
+    digits = extension.isascii() and extension.isdigit()
+    return digits and len(first) == len(extension) == len(last) and first <= extension <= last

@@ -69,6 +69,13 @@ class StoreUnavailable(SwitchhookError):
     retryable = True
 
 
+class DirectoryChanged(SwitchhookError):
+    """The configuration was changed by somebody else meanwhile: look again."""
+
+    code = "directory-changed"
+    retryable = True
+
+
 class SecretUnreadable(SwitchhookError):
     """A stored secret was sealed under another server key: give the server its old SWITCHHOOK_SECRET_KEY or `server.key` back."""
 

@@ -121,6 +121,8 @@ class Trunk:
     """Calling numbers the peer lets us show, E.164; empty: any."""
     default_caller_id: str | None = None
     """Shown in place of a number that is not in `caller_ids`."""
+    extensions: tuple[str, ...] = ()
+    """Those behind the peer that the account may dial: `1001`, `1000-1999`, names of SIP users. Empty: none."""
     tls_ca: str | None = None
     """PEM file of the authorities that may vouch for the peer; None: the system's."""
     tls_verify: bool = True
@@ -156,6 +158,9 @@ class Speaker(Enum):
 
     AGENT = "agent"
     CALLER = "caller"
+    """The call's party, whoever dialled."""
+    DESTINATION = "destination"
+    """Whom the agent consults before it puts the caller through."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,9 +173,9 @@ class Leg(Protocol):
     def transfer_mode(self) -> TransferMode:
         """How the line's peer wants a caller handed on."""
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
         """Ask the peer to connect its party with `target` (E.164), in the place of our leg `replaces` when given. `caller` is
-        the number that the target is to be shown, where the line lets us say so.
+        the number that the target is to be shown and `ring_s` how long it may ring, where the line lets us say so.
 
         `ReferProgress` follows; the leg stays until it is hung up.
         """

@@ -48,6 +48,7 @@ class LineKind(Enum):
     LOG = "log"
     AGENT = "agent"
     CALLER = "caller"
+    DESTINATION = "consult"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +66,26 @@ class CallLine:
     interrupted: bool = False
 
 
+_KINDS = {
+    Speaker.AGENT: LineKind.AGENT,
+    Speaker.CALLER: LineKind.CALLER,
+    Speaker.DESTINATION: LineKind.DESTINATION,
+}
+_SPEAKERS = {kind: speaker for speaker, kind in _KINDS.items()}
+
+
 def utterance_line(call_id: CallId, position: int, utterance: Utterance) -> CallLine:
     """The journal line of an utterance."""
-    kind = LineKind.AGENT if utterance.speaker is Speaker.AGENT else LineKind.CALLER
-    return CallLine(call_id, position, kind, utterance.at, utterance.text, utterance.order, utterance.interrupted)
+    return CallLine(
+        call_id, position, _KINDS[utterance.speaker], utterance.at, utterance.text, utterance.order, utterance.interrupted
+    )
 
 
 def split_journal(lines: Sequence[CallLine]) -> tuple[list[tuple[datetime, str]], list[Utterance]]:
     """The log in the order of writing, and the transcript in the order of the conversation."""
     log = [(line.at, line.text) for line in lines if line.kind is LineKind.LOG]
     spoken = [
-        Utterance(
-            Speaker.AGENT if line.kind is LineKind.AGENT else Speaker.CALLER, line.text, line.order, line.at, line.interrupted
-        )
+        Utterance(_SPEAKERS[line.kind], line.text, line.order, line.at, line.interrupted)
         for line in lines
         if line.kind is not LineKind.LOG
     ]
@@ -282,3 +290,5 @@ class DirectoryUpdate:
     remove_tokens: tuple[tuple[str, str], ...] = ()
     remove_trunks: tuple[str, ...] = ()
     remove_numbers: tuple[str, ...] = ()
+    based_on: int | None = None
+    """The version of the configuration that this was decided on: of another one nothing is changed. None: whatever it is."""

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Table, bindparam, delete, insert, select, update
 
 from switchhook.domain.dialling import DiallingRules
+from switchhook.domain.errors import DirectoryChanged
 from switchhook.domain.model import Number, Trunk
 from switchhook.domain.records import AccountSettings, Directory, DirectoryUpdate, TwilioCredentials, VeevoCredentials
 from switchhook.store.database import Database
@@ -99,12 +100,13 @@ class DirectoryRepository:
         )
 
     async def write(self, changes: DirectoryUpdate) -> None:
-        """Make all changes, or none."""
+        """Make all changes, or none. Raises DirectoryChanged when they were decided on another version."""
         account_rows = [self._account_row(account) for account in changes.accounts]
         trunk_rows = [self._trunk_row(trunk) for trunk in changes.trunks]
         number_rows = [self._number_row(number) for number in changes.numbers]
 
         def work(connection: Connection) -> None:
+            _check_version(connection, changes.based_on)
             for account, name in changes.remove_tokens:
                 _delete(connection, api_tokens, {"account": account, "name": name})
             for name in changes.remove_trunks:
@@ -205,6 +207,12 @@ def _put(connection: Connection, table: Table, key: Mapping[str, str], values: M
     there = connection.execute(update(table).where(*_where(table, key)).values({**key, **values}))
     if there.rowcount == 0:
         connection.execute(insert(table), {**key, **values})
+
+
+def _check_version(connection: Connection, wanted: int | None) -> None:
+    """Whoever else wants to change something waits from here on (SQLite lets nobody else write anyway)."""
+    if wanted is not None and (connection.execute(_FIND_VERSION.with_for_update()).scalar() or 0) != wanted:
+        raise DirectoryChanged
 
 
 def _raise_version(connection: Connection) -> None:

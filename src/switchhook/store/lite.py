@@ -16,6 +16,8 @@ T = TypeVar("T")
 READERS = 2
 BUSY_TIMEOUT_MS = 5_000
 """How long a statement waits for another process, such as `switchhook apply`."""
+CACHE_KIB = 512
+"""Pages that each connection keeps. The kernel has them, too, and a call touches few; SQLite's own 2 MiB would all be filled."""
 
 
 class Lite:
@@ -73,7 +75,13 @@ def _engine(path: Path, size: int, options: Mapping[str, Any]) -> Engine:
         # The driver would begin a transaction by itself, at the first change and not at the first statement.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"cache_size=-{CACHE_KIB}",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -37,7 +37,7 @@ class Store:
         self.calls = CallRepository(self._database, self.writer, node)
         self.searches = CallSearches(self._database)
         self.outbox = OutboxRepository(self._database, self.writer, node)
-        self.recordings = RecordingRepository(self._database, self.writer)
+        self.recordings = RecordingRepository(self._database, self.writer, node)
         self.spend = SpendRepository(self._database, self.writer)
 
     async def open(self) -> None:

@@ -14,9 +14,6 @@ from switchhook.store.database import Database
 from switchhook.store.schema import outbox
 from switchhook.store.writer import Writer
 
-DELIVERED_WITHIN_S = 0.005
-"""An acknowledgement that is not yet committed is forgotten by a crash, and the event sent once more."""
-
 _PENDING = OutboxState.PENDING.value
 _COLUMNS = ("state", "attempts", "next_attempt_at", "last_error", "delivered_at")
 _SETTLE = (
@@ -55,7 +52,11 @@ class OutboxRepository:
         return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def settle(self, event: OutboxEvent) -> None:
-        """Record how a delivery went; one that is recorded as delivered stays so. Committed on return."""
+        """Record how a delivery went; one that is recorded as delivered stays so. Committed on return.
+
+        It waits for company like other changes: a commit costs more than the change. An acknowledgement that a crash overtakes
+        is forgotten, and the event sent once more.
+        """
         values = {
             "wanted_call": event.call_id,
             "wanted_kind": event.kind,
@@ -65,7 +66,7 @@ class OutboxRepository:
             "to_last_error": event.last_error,
             "to_delivered_at": event.delivered_at,
         }
-        await self._writer.submit(lambda connection: connection.execute(_SETTLE, values).rowcount, DELIVERED_WITHIN_S)
+        await self._writer.submit(lambda connection: connection.execute(_SETTLE, values).rowcount)
 
     async def resend(self, call_id: CallId, now: datetime) -> int:
         """Make a call's parked events pending once more, with their ladder from the start; gives how many."""

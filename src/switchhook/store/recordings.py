@@ -19,23 +19,27 @@ _ADD = insert_missing(recordings)
 _FINISHED = (RecordingState.READY.value, RecordingState.FAILED.value)
 _NEVER_MADE_AFTER = timedelta(days=2)
 """No call and no encoder runs this long: what was deleted so long ago and is not made by now never will be."""
+_NODE_GONE_AFTER = timedelta(days=30)
+"""A server that has not purged what is its own for so long will not: the others forget it. Should it come back, it sweeps away
+the files that nobody lists."""
 
 
 class RecordingRepository:
-    """What is known of recordings; the files themselves are the recorder's."""
+    """What is known of recordings; the files are the recorder's, on the disk of the server (`node`) that took the call."""
 
-    def __init__(self, database: Database, writer: Writer) -> None:
+    def __init__(self, database: Database, writer: Writer, node: str) -> None:
         self._database = database
         self._writer = writer
+        self._node = node
 
     async def add(self, record: RecordingRecord) -> None:
         """Write a recording down; one that is known already is left as it is."""
-        row = _row(record)
+        row = self._row(record)
         await self._writer.submit(lambda connection: connection.execute(_ADD(connection), row).rowcount)
 
     async def put(self, record: RecordingRecord, now: datetime) -> bool:
         """Replace what is known; False when the recording is gone (deleted meanwhile)."""
-        change = update(recordings).where(recordings.c.call_id == record.call_id, _not_gone(now)).values(_row(record))
+        change = update(recordings).where(recordings.c.call_id == record.call_id, _not_gone(now)).values(self._row(record))
         return await self._writer.submit(lambda connection: connection.execute(change).rowcount == 1)
 
     async def get(self, call_id: CallId) -> RecordingRecord | None:
@@ -47,6 +51,12 @@ class RecordingRepository:
             return None if row is None else _record(row)
 
         return await self._database.read(work)
+
+    async def elsewhere(self, call_id: CallId) -> bool:
+        """Whether the recording is known to lie on another server's disk."""
+        query = select(recordings.c.node).where(recordings.c.call_id == call_id)
+        node = await self._database.read(lambda connection: connection.execute(query).scalar())
+        return node is not None and node != self._node
 
     async def page(self, query: RecordingQuery) -> list[KeptRecording]:
         """Finished recordings of an account, newest first."""
@@ -82,10 +92,18 @@ class RecordingRepository:
 
         return await self._writer.submit(work)
 
-    async def expired(self, now: datetime, limit: int) -> list[RecordingRecord]:
-        """Recordings that are gone and whose files may still lie there, longest first. Not those whose files are being made."""
-        idle = or_(recordings.c.state.in_(_FINISHED), recordings.c.purge_at <= now - _NEVER_MADE_AFTER)
-        query = select(recordings).where(recordings.c.purge_at <= now, idle).order_by(recordings.c.purge_at).limit(limit)
+    async def expired(self, now: datetime, limit: int, after: RecordingRecord | None = None) -> list[RecordingRecord]:
+        """This server's recordings that are gone and whose files may still lie there, longest first, from behind `after` on.
+
+        Not those whose files are being made.
+        """
+        here = recordings.c
+        idle = or_(here.state.in_(_FINISHED), here.purge_at <= now - _NEVER_MADE_AFTER)
+        own = or_(here.node.is_(None), here.node == self._node, here.purge_at <= now - _NODE_GONE_AFTER)
+        query = select(recordings).where(here.purge_at <= now, idle, own).order_by(here.purge_at, here.call_id).limit(limit)
+        if after is not None:
+            same = and_(here.purge_at == after.purge_at, here.call_id > after.call_id)
+            query = query.where(or_(here.purge_at > after.purge_at, same))
 
         def work(connection: Connection) -> list[RecordingRecord]:
             return [_record(row) for row in connection.execute(query)]
@@ -103,9 +121,10 @@ class RecordingRepository:
         return await self._database.read(lambda connection: {CallId(row.call_id) for row in connection.execute(query)})
 
     async def kept(self, now: datetime) -> tuple[int, int]:
-        """(finished recordings that are kept, their bytes)."""
+        """(finished recordings that are kept here, their bytes)."""
+        own = or_(recordings.c.node.is_(None), recordings.c.node == self._node)
         query = select(func.count(), func.coalesce(func.sum(recordings.c.size_bytes), 0)).where(
-            recordings.c.state == RecordingState.READY.value, _not_gone(now)
+            recordings.c.state == RecordingState.READY.value, _not_gone(now), own
         )
 
         def work(connection: Connection) -> tuple[int, int]:
@@ -113,6 +132,11 @@ class RecordingRepository:
             return int(count), int(size_bytes)
 
         return await self._database.read(work)
+
+    def _row(self, record: RecordingRecord) -> dict[str, Any]:
+        """Whoever writes a recording down, or makes it, has it on its disk."""
+        values = {field.name: getattr(record, field.name) for field in fields(record)}
+        return {**values, "state": record.state.value, "node": self._node}
 
 
 def _not_gone(now: datetime) -> ColumnElement[bool]:
@@ -136,11 +160,6 @@ def _wanted(query: RecordingQuery, began: ColumnElement[datetime]) -> list[Colum
         here = recordings.c
         conditions.append(or_(here.created_at < created_at, and_(here.created_at == created_at, here.call_id < call_id)))
     return conditions
-
-
-def _row(record: RecordingRecord) -> dict[str, Any]:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {**values, "state": record.state.value}
 
 
 def _record(row: Any) -> RecordingRecord:

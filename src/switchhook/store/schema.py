@@ -24,7 +24,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-REVISION = "0003"
+REVISION = "0005"
 """The migration that the code needs."""
 
 
@@ -185,7 +185,7 @@ call_lines = Table(
     Column("spoken_order", Integer, nullable=False),
     Column("interrupted", Boolean, nullable=False),
     ForeignKeyConstraint(["call_id"], ["calls.call_id"], ondelete="CASCADE"),
-    _choice("kind", "log", "agent", "caller"),
+    _choice("kind", "log", "agent", "caller", "consult"),
 )
 
 outbox = Table(
@@ -222,7 +222,9 @@ recordings = Table(
     Column("salvaged", Boolean, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("purge_at", UtcTime),
+    Column("node", String(255)),
     _choice("state", "spooling", "making", "ready", "failed"),
     Index("ix_recordings_account", "account", "created_at"),
     Index("ix_recordings_state", "state"),
 )
+"""`node`: the server on whose disk it lies; NULL: nobody knows, and every server takes it for its own."""

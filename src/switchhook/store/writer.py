@@ -28,6 +28,8 @@ GROUP_S = 0.05
 QUEUE_UNITS = 2_000
 """More callers than this wait for room."""
 BATCH_UNITS = 200
+TIMER_GRAIN_S = 0.001
+"""What is due within this is due: a loop's timer may ring so much early, and waiting again for the rest would be a spin."""
 RETRY_FIRST_S = 0.1
 RETRY_LONGEST_S = 2.0
 CLOSING_S = 5.0
@@ -104,7 +106,7 @@ class Writer:
     async def _something_due(self) -> bool:
         loop = asyncio.get_running_loop()
         while self._closing_at is None:
-            if self._jobs and (len(self._jobs) >= BATCH_UNITS or self._due <= loop.time()):
+            if self._jobs and (len(self._jobs) >= BATCH_UNITS or self._due <= loop.time() + TIMER_GRAIN_S):
                 return True
             self._wake.clear()
             timer = loop.call_at(self._due, self._wake.set) if self._jobs else None

@@ -154,15 +154,9 @@ class RtpPath:
 
     def _choose_ways(self) -> None:
         """Fix how a datagram is sent and read, so that plain RTP over a locked path is the socket's own call."""
-        receive = self._rtp.recv
         send: Callable[[bytes], object] = self._rtp.send if self.locked else self._send_unlocked
-        if self._protector is not None:
-            protect, way = self._protector.protect, send
-            send = lambda packet: way(protect(packet))  # noqa: E731 - one call less for each packet than a method
-        self.send, self.receive = send, receive
-        if self._opener is not None:
-            unprotect = self._opener.unprotect
-            self.receive = lambda size: unprotect(receive(size))
+        self.send = send if self._protector is None else self._protector.sending(send)
+        self.receive = self._rtp.recv if self._opener is None else self._opener.receiving(self._rtp)
 
     def _send_unlocked(self, packet: bytes) -> None:
         if self.remote is not None:

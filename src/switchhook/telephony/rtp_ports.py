@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import socket
 from collections import deque
 from dataclasses import dataclass
 
 from switchhook.domain.errors import PortsExhausted
+
+_log = logging.getLogger(__name__)
 
 _EXPEDITED_FORWARDING = 0xB8
 """DSCP EF (RFC 3246), the mark of voice."""
@@ -56,6 +59,7 @@ class RtpPorts:
                 self._leased.add(self._free.popleft())
                 return lease
             self._free.rotate(-1)
+        _log.warning("no RTP port is free: %d are leased, other programs hold %d of the range", self.leased, self.free)
         raise PortsExhausted()
 
     def release(self, lease: PortLease) -> None:

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from switchhook.domain.dialling import DialRequest
+from switchhook.domain.dialling import DialRequest, allows_extension
 from switchhook.domain.model import Trunk
 from switchhook.domain.ports import Leg
-from switchhook.telephony.caller_identity import identify_call
+from switchhook.telephony.caller_identity import identify_call, request_uri
 from switchhook.telephony.route import Route
 from switchhook.telephony.sip_line import SipLine
 from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
@@ -78,14 +78,14 @@ class SipDialer:
         """Count the call against its trunk."""
         self.load.take(route.trunk, self._loop.time())
 
-    def attempt_over(self, route: Route, reason: str, status: int | None) -> None:
+    def attempt_over(self, route: Route, reason: str, status: int | None, retry_after_s: float | None = None) -> None:
         """The trunk has room again; learn from it for the next call."""
         self.load.give_back(route.trunk)
         health, now, target = self._watch.health(route.trunk), self._loop.time(), _target_of(route)
         if reason == "trunk-failed":
             health.tried(target, None, None, now)
         elif status is not None:
-            health.tried(target, status, None, now)
+            health.tried(target, status, retry_after_s, now)
 
     # -- inside
 
@@ -123,11 +123,10 @@ class SipDialer:
         trunks = self._in_turn(request.account)
         if not trunks:
             return [], [f"account {request.account} has no trunk: add one with switchhook apply"]
-        host = _host_of(request.called)
-        if host is not None:
-            trunks = [trunk for trunk in trunks if SipUri.parse(trunk.address).host.lower() == host]
+        if _is_uri(request.called):
+            trunks = [trunk for trunk in trunks if _has_extension(trunk, request.called)]
             if not trunks:
-                return [], [f"no trunk of account {request.account} leads to {host or 'that address'}"]
+                return [], [f"no trunk of account {request.account} has that address among its extensions"]
         now = self._loop.time()
         objections = {trunk.name: self.load.objection(trunk, now) for trunk in trunks}
         why_not = [f"trunk {name}: {objection}" for name, objection in objections.items() if objection]
@@ -149,9 +148,8 @@ class SipDialer:
     async def _locate(
         self, request: DialRequest, trunk: Trunk, found: dict[int, list[Route]], place: int, why_not: list[str]
     ) -> None:
-        uri = SipUri.parse(request.called) if _host_of(request.called) is not None else None
         try:
-            targets = await self._watch.locate(trunk, uri)
+            targets = await self._watch.locate(trunk)
             found[place] = [self._route_to(request, trunk, target) for target in targets]
         except (TargetNotFound, GrammarError) as error:
             why_not.append(f"trunk {trunk.name}: {error}")
@@ -208,14 +206,17 @@ class _PlacerWithinLimits:
         return self._server.place(asked, leg)
 
 
-def _host_of(called: str) -> str | None:
-    """The host of a called SIP URI; None for a number, empty for a URI that cannot be read."""
-    if not called.lower().startswith(("sip:", "sips:")):
-        return None
+def _is_uri(called: str) -> bool:
+    return called.lower().startswith(("sip:", "sips:"))
+
+
+def _has_extension(trunk: Trunk, called: str) -> bool:
+    """Whether a SIP URI is that of an extension at this trunk's own address, as the dialling policy writes it."""
     try:
-        return SipUri.parse(called).host.lower()
+        extension = SipUri.parse(called).user or ""
+        return allows_extension(trunk.extensions, extension) and str(request_uri(extension, trunk)) == called
     except GrammarError:
-        return ""
+        return False
 
 
 def _target_of(route: Route) -> Target:

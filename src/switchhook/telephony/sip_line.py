@@ -101,7 +101,7 @@ class SipLine:
         """How the line's peer wants a caller handed on: what its trunk says."""
         return self.transfer.mode if self.transfer else TransferMode.BRIDGE
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
         """Ask the peer by REFER to connect its party with `target`, in the place of our leg `replaces` when given."""
         not_yet = ReferProgress(481, final=True, accepted=False)
         refused = self.transfer.refer(target, replaces) if self.transfer else not_yet
@@ -154,8 +154,8 @@ class SipLine:
         if told is not None:
             self._tell(told)
 
-    def on_ended(self, reason: str, detail: str, status: int | None) -> None:
-        """The session is over."""
+    def on_ended(self, reason: str, detail: str, status: int | None, retry_after_s: int | None = None) -> None:
+        """The session is over; `retry_after_s` is what the final answer says of when to ask again."""
         if self._over:
             return
         self._over = True

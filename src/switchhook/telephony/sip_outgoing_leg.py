@@ -44,9 +44,10 @@ class AttemptWatcher(Protocol):
     def attempt_begun(self, route: Route) -> None:
         """The INVITE is sent."""
 
-    def attempt_over(self, route: Route, reason: str, status: int | None) -> None:
+    def attempt_over(self, route: Route, reason: str, status: int | None, retry_after_s: int | None = None) -> None:
         """Its session is over, with the reason of `domain.ports.LegEnded`; once for each begun, answered or not. `status` is the
-        final answer: 200 for one that was answered, 408 for a trunk that was silent, None for one that could not be reached."""
+        final answer: 200 for one that was answered, 408 for a trunk that was silent, None for one that could not be reached.
+        `retry_after_s` is what that answer says of when to ask again."""
 
 
 class OutgoingSipLeg(SipLine):
@@ -123,7 +124,7 @@ class OutgoingSipLeg(SipLine):
             self.tap(self._tap)
         self._tell(LegAnswered())
 
-    def on_ended(self, reason: str, detail: str, status: int | None) -> None:
+    def on_ended(self, reason: str, detail: str, status: int | None, retry_after_s: int | None = None) -> None:
         """The attempt is over: try the next route, or end the leg."""
         route, self._session = self._route, None
         answered = self._answered
@@ -131,7 +132,7 @@ class OutgoingSipLeg(SipLine):
             self._routes.clear()
         try:
             if route is not None:
-                self._watcher.attempt_over(route, reason, 200 if answered else status)
+                self._watcher.attempt_over(route, reason, 200 if answered else status, retry_after_s)
         finally:
             self._try_next(reason, detail, status)
 

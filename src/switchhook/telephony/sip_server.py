@@ -295,7 +295,7 @@ class SipServer:
             leg.on_transfer(effect)
         else:
             del self._legs[effect.session]
-            leg.on_ended(effect.reason, effect.detail, effect.status)
+            leg.on_ended(effect.reason, effect.detail, effect.status, effect.retry_after_s)
 
     def _invited(self, invited: Invited) -> None:
         request = invited.request

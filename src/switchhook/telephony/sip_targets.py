@@ -1,7 +1,7 @@
-"""Where a SIP peer is: from its URI to addresses in the order to try them (RFC 3263 §4, RFC 2782).
+"""Where a SIP peer is: from its URI to addresses in the order to try them (RFC 3263 §4, RFC 2782, RFC 3403).
 
-A numeric host is itself. A name with a port has A and AAAA records; a name without one is asked for SRV records first. NAPTR
-records (§4.1) are not asked for: a trunk's transport is configured, or else follows from the SRV records that are there.
+A numeric host is itself. A name with a port has A and AAAA records; a name without one is asked for SRV records first. Where
+neither the trunk nor the URI names a transport, NAPTR records do (§4.1), or else the SRV records that are there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ MAX_NAMES = 256
 MAX_TARGETS = 8
 
 _SERVICES = {"udp": "_sip._udp", "tcp": "_sip._tcp", "tls": "_sips._tcp"}
+_POINTED = {"SIP+D2U": "udp", "SIP+D2T": "tcp", "SIPS+D2T": "tls"}
 _DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
 
 
@@ -59,6 +60,17 @@ class Service:
     host: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A NAPTR record."""
+
+    order: int
+    preference: int
+    flags: str
+    service: str
+    replacement: str
+
+
 class TargetNotFound(SwitchhookError):
     """A SIP peer's name could not be turned into an address."""
 
@@ -68,6 +80,9 @@ class TargetNotFound(SwitchhookError):
 
 class Lookup(Protocol):
     """Asks DNS. An empty answer means that there is no such record; OSError, that nobody answered."""
+
+    async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+        """NAPTR records and for how many seconds they hold."""
 
     async def services(self, name: str) -> tuple[Sequence[Service], float]:
         """SRV records and for how many seconds they hold."""
@@ -118,7 +133,9 @@ class SipTargets:
         if literal(domain) is not None:
             return [Target(chosen or "udp", domain, port, uri.host)]
         if uri.port is None:
-            found = await self._by_services(domain, (chosen,) if chosen else ("udp", "tcp"))
+            names = await self._pointed(domain) if chosen is None else []
+            names += [(f"{_SERVICES[which]}.{domain}", which) for which in ((chosen,) if chosen else ("udp", "tcp"))]
+            found = await self._by_services(domain, names)
             if found:
                 return found
         # RFC 3263 §4.2: no SRV record, or a port is given.
@@ -130,9 +147,23 @@ class SipTargets:
             task.cancel()
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _by_services(self, domain: str, transports: Iterable[str]) -> list[Target]:
-        for transport in transports:
-            name = f"{_SERVICES[transport]}.{domain}"
+    async def _pointed(self, domain: str) -> list[tuple[str, str]]:
+        """Names of SRV records and their transports, as the domain wants them tried; none where it does not say."""
+        try:
+            pointers: Sequence[Pointer] = await self._remembered((domain, "NAPTR"), self._lookup.pointers)
+        except TargetNotFound as error:
+            logger.info("sip.target: NAPTR records are left out: %s", error)
+            return []
+        wanted = sorted(pointers, key=lambda pointer: (pointer.order, pointer.preference))
+        found = [
+            (pointer.replacement.rstrip("."), _POINTED.get(pointer.service.upper(), ""))
+            for pointer in wanted
+            if pointer.flags.lower() == "s"
+        ]
+        return [(name, transport) for name, transport in found if name and transport]
+
+    async def _by_services(self, domain: str, names: Iterable[tuple[str, str]]) -> list[Target]:
+        for name, transport in names:
             services: Sequence[Service] = await self._remembered((name, "SRV"), self._lookup.services)
             if not services:
                 continue
@@ -230,7 +261,7 @@ def in_order(services: Sequence[Service], uniform: Callable[[], float]) -> list[
 
 
 class DnsLookup:
-    """Asks the system: addresses through its resolver, hosts file included, and SRV records through dnspython.
+    """Asks the system: addresses through its resolver, hosts file included, and NAPTR and SRV records through dnspython.
 
     dnspython takes 3 MiB and is loaded when a name without a port is first looked up. `nameserver` asks that server (address,
     port) instead, for everything. `family` is that of the sockets that will be used.
@@ -240,6 +271,20 @@ class DnsLookup:
         self._family = family
         self._nameserver = nameserver
         self._resolver: Any = None
+
+    async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+        """NAPTR records."""
+        records, ttl_s = await self._query(domain, "NAPTR")
+        return [
+            Pointer(
+                record.order,
+                record.preference,
+                record.flags.decode("latin-1"),
+                record.service.decode("latin-1"),
+                str(record.replacement),
+            )
+            for record in records
+        ], ttl_s
 
     async def services(self, name: str) -> tuple[Sequence[Service], float]:
         """SRV records."""

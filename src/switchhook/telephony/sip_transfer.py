@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 TransferEvent: TypeAlias = Referred | TransferRequested
 _NUMBER = re.compile(r"\+?[0-9]{7,15}")
 """What names a telephone rather than an extension of the peer's own."""
+_LONGEST_EXTENSION = 6
+"""Of so few digits the host counts, whatever the URI says of them."""
 _UNREADABLE = 400
 _NOT_OURS = 481
 
@@ -96,13 +98,16 @@ def refer_uri(target: str, trunk: Trunk | None, peer: Flow) -> str:
     """The URI of a Refer-To: a number is looked for behind the trunk, or where the call came from; a SIP URI stays as it is.
 
     Raises:
-        GrammarError: `target` can be neither.
+        GrammarError: `target` can be neither, or is an address at another trunk, which this one's peer must not be asked for.
     """
     target = target.strip()
     if target.lower().startswith("tel:"):
         target = TelUri.parse(target).user
     if trunk is not None:
-        return str(request_uri(target, trunk))
+        uri = request_uri(target, trunk)
+        if uri.host.lower() != SipUri.parse(trunk.address).host.lower():
+            raise GrammarError("the address belongs to another peer")
+        return str(uri)
     # Behind the port of a connection nobody listens.
     udp = peer.transport == "udp"
     here = SipUri(peer.host, port=peer.port if udp else None, params={} if udp else {"transport": peer.transport})
@@ -120,6 +125,7 @@ def asked_target(uri: str) -> str:
     if isinstance(parsed, TelUri):
         return user
     number = user.partition(";")[0]
-    if _NUMBER.fullmatch(number) or (number and isinstance(parsed, SipUri) and parsed.params.get("user") == "phone"):
+    phone = isinstance(parsed, SipUri) and parsed.params.get("user") == "phone" and len(number) > _LONGEST_EXTENSION
+    if phone or _NUMBER.fullmatch(number):
         return number
     return str(replace(parsed, headers="")) if isinstance(parsed, SipUri) else uri

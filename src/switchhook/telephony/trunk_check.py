@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from switchhook.domain.model import Trunk
+from switchhook.domain.model import Srtp, Trunk
 from switchhook.telephony.sip_targets import SipTargets, Target, TargetNotFound
 from switchhook.telephony.sip_tls import TlsFault, TlsPeer, client_context, cure, server_context, wrong_name
 from switchhook.telephony.wire.sip.framing import StreamFramer
@@ -47,6 +47,17 @@ async def trunk_state(trunk: Trunk, targets: SipTargets, entropy: Callable[[int]
         except (OSError, TlsFault) as error:
             said = f"{where}: {cure(error, peer)}"
     return said, holds
+
+
+def exposed_keys(trunk: Trunk) -> str | None:
+    """That a trunk encrypts sound with keys that travel in the clear (RFC 4568 §8.3); None: it does not."""
+    uri = SipUri.parse(trunk.address)
+    over_tls = (trunk.transport or ("tls" if uri.scheme == "sips" else uri.transport)) == "tls"
+    if trunk.srtp is Srtp.OFF or over_tls:
+        return None
+    return (
+        f"srtp: {trunk.srtp.value} protects nothing here: its keys travel in the SIP messages, in the clear; set transport: tls"
+    )
 
 
 def certificate_problem(certificate: str | None, key: str | None) -> str | None:

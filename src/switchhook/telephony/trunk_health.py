@@ -16,8 +16,8 @@ from switchhook.telephony.sip_targets import Target
 FAILURES_UNTIL_DOWN = 3
 AVOID_S = 30.0
 """How long an address that was silent, or answered 503 without Retry-After, is tried last; doubled with each further failure."""
-MAX_AVOID_S = 600.0
-"""Also the most of a Retry-After that is honoured."""
+MIN_AVOID_S, MAX_AVOID_S = 1.0, 600.0
+"""Also the least and the most that a Retry-After is taken for (RFC 3261 §21.5.4)."""
 MAX_ADDRESSES = 32
 _DEAD = (408, 503)
 _EARLIEST, _LATEST = 0.9, 1.1
@@ -112,7 +112,7 @@ class TrunkHealth:
         before = self._avoided.pop(target, None)
         for_s = min(MAX_AVOID_S, max(AVOID_S, before.for_s * 2) if before else AVOID_S)
         if retry_after_s is not None:
-            for_s = min(MAX_AVOID_S, retry_after_s)
+            for_s = min(MAX_AVOID_S, max(MIN_AVOID_S, retry_after_s))
         self._avoided[target] = _Avoided(now + for_s, for_s, status is None)
         if len(self._avoided) > MAX_ADDRESSES:
             self._avoided.popitem(last=False)

@@ -19,7 +19,9 @@ from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.message import Request, Response
 from switchhook.telephony.wire.sip.options_request import options_request
 from switchhook.telephony.wire.sip.registration import (
+    KEEPALIVE_S,
     Binding,
+    KeepAlive,
     Register,
     Registration,
     RegistrationChanged,
@@ -103,10 +105,8 @@ class TrunkWatch:
         await self.stop()
         await self._targets.close()
 
-    async def locate(self, trunk: Trunk, uri: SipUri | None = None) -> list[Target]:
-        """Where a trunk is, or another URI at the trunk; the gate reads what comes from there. Raises TargetNotFound."""
-        if uri is not None:
-            return await self._targets.locate(uri, trunk.transport)
+    async def locate(self, trunk: Trunk) -> list[Target]:
+        """Where a trunk is; the gate reads what comes from there. Raises TargetNotFound."""
         found = await self._targets.locate(SipUri.parse(trunk.address), trunk.transport)
         self._trunks.locate(trunk.name, (target.host for target in found))
         return found
@@ -183,24 +183,39 @@ class TrunkWatch:
         registrar = SipUri(uri.host, port=uri.port, scheme=uri.scheme)
         instance = uuid5(NAMESPACE_URL, f"{self._node}/{trunk.name}")
         binding = Binding(registrar, trunk.username, trunk.password, f"urn:uuid:{instance}")
-        return Registration(binding, self._entropy, self._uniform)
+        probed = trunk.probe_s is not None and trunk.probe_s <= KEEPALIVE_S
+        return Registration(binding, self._entropy, self._uniform, keepalive=not probed)
 
     def new_health(self, trunk: Trunk) -> TrunkHealth:
         """The machine of a trunk's health."""
         return TrunkHealth(trunk.probe_s, self._uniform)
 
-    async def register(self, trunk: Trunk, registration: Registration) -> Response:
-        """Send a due REGISTER to the first address that answers. Raises OSError or TargetNotFound."""
+    async def register(self, trunk: Trunk, registration: Registration) -> tuple[Response, Flow]:
+        """Send a due REGISTER to the first address that answers; the answer, and from where. Raises OSError or TargetNotFound."""
         failed: Exception = TargetNotFound(trunk.address)
         for target in (await self.locate(trunk))[:MAX_ADDRESSES]:
             flow = Flow(target.transport, target.host, target.port, trunk=trunk.name)
             request = registration.request(self._contact(trunk, flow))
             try:
                 async with asyncio.timeout(REGISTER_PATIENCE_S):
-                    return await self._line.request(request, flow)
+                    return await self._line.request(request, flow), flow
             except OSError as error:
                 failed = error
         raise failed
+
+    async def keep_open(self, trunk: Trunk, flow: Flow) -> None:
+        """Show that a flow is in use, by OPTIONS: whatever comes back, or nothing, the way through has been used. Never raises.
+
+        The double CRLF of RFC 5626 §3.5.1 is for streams, which the transport pings itself; STUN (§3.5.2) few registrars speak.
+        """
+        options = options_request(SipUri.parse(trunk.address), self._contact(trunk, flow), self._entropy)
+        try:
+            await self._line.request(options, flow)
+        except OSError as error:
+            logger.debug("sip.trunk: %s does not answer OPTIONS on the registration's flow: %s", trunk.name, error)
+        except Exception:
+            # The edge of the task.
+            logger.exception("sip.trunk: the flow of %s could not be kept open", trunk.name)
 
     async def probe(self, trunk: Trunk) -> int:
         """Ask a trunk's addresses in turn by OPTIONS until one answers; returns the status. Raises OSError or TargetNotFound."""
@@ -240,6 +255,9 @@ class _Watched:
         self.registration = watch.new_registration(trunk)
         self._watch = watch
         self._over = asyncio.Event()
+        self._flow: Flow | None = None
+        """Of the registration."""
+        self._keeping = False
         self._health_driver = Driver(self.health, self._on_health, self._on_fault)
         self._registration_driver: Driver | None = None
         if self.registration is not None:
@@ -293,6 +311,8 @@ class _Watched:
     def _on_registration(self, effect: RegistrationEffect) -> None:
         if isinstance(effect, Register):
             self._watch.run(self._register())
+        elif isinstance(effect, KeepAlive):
+            self._keep_open()
         elif isinstance(effect, RegistrationChanged):
             if effect.registered:
                 logger.info("sip.trunk: %s is registered", self.trunk.name)
@@ -306,7 +326,7 @@ class _Watched:
         if registration is None or driver is None:
             return
         try:
-            response = await self._watch.register(self.trunk, registration)
+            response, self._flow = await self._watch.register(self.trunk, registration)
         except (OSError, TargetNotFound) as error:
             said = _said(error)
             driver.feed(lambda now: registration.unanswered(said, now))
@@ -317,6 +337,16 @@ class _Watched:
             driver.feed(lambda now: registration.unanswered("it could not be sent", now))
             return
         driver.feed(lambda now: registration.answered(response, now))
+
+    def _keep_open(self) -> None:
+        # OPTIONS that nobody answers is repeated for half a minute: that keeps the flow open as well as the next one would.
+        if self._flow is not None and self._flow.transport == "udp" and not self._keeping:
+            self._keeping = True
+            self._watch.run(self._use_flow(self._flow))
+
+    async def _use_flow(self, flow: Flow) -> None:
+        await self._watch.keep_open(self.trunk, flow)
+        self._keeping = False
 
     def _on_fault(self, fault: Exception) -> None:
         logger.error("sip.trunk: watching %s went wrong", self.trunk.name, exc_info=fault)
@@ -335,6 +365,7 @@ def _as_watched(trunk: Trunk) -> Trunk:
         number_form="",
         caller_ids=(),
         default_caller_id=None,
+        extensions=(),
     )
 
 

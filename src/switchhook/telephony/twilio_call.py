@@ -21,8 +21,10 @@ from switchhook.domain.ports import LegAnswered, LegEnded, LegEvent, LegProgress
 
 START_S = 15.0
 """So long a stream may take to open after the TwiML that asks for it."""
-DIAL_S = 90.0
-"""So long the carrier may dial without telling what came of it; it is longer than the call core waits."""
+TRANSFER_RING_S = 30.0
+"""So long whom the carrier dials may ring when nobody says otherwise."""
+DIAL_SPARE_S = 60.0
+"""So long after the ring time the carrier may not tell what came of its dialling: its order may wait before it is carried out."""
 GRACE_S = 5.0
 """So long a call that we left may take to show that it is over."""
 RING_SPARE_S = 15.0
@@ -57,6 +59,7 @@ class Redirect:
     """Redirect the call over REST to TwiML that dials the target."""
 
     target: str
+    ring_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +156,15 @@ class TwilioCall:
             case _:
                 pass
 
-    def refer(self, target: str, now: float) -> None:
-        """Have the carrier dial the target for its party."""
+    def refer(self, target: str, ring_s: float, now: float) -> None:
+        """Have the carrier dial the target for its party, and let it ring so long."""
         if self.stage is not Stage.TALKING:
             if self.stage not in (Stage.RELEASED, Stage.OVER):
                 self._tell(ReferProgress(481, final=True, accepted=False))
             return
-        self.stage, self._due = Stage.HANDED_OVER, now + DIAL_S
+        self.stage, self._due = Stage.HANDED_OVER, now + ring_s + DIAL_SPARE_S
         self._dial_answered = False
-        self._effects.append(Redirect(target))
+        self._effects.append(Redirect(target, ring_s))
 
     # -- the stream -----------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from switchhook.telephony.wire import twiml
 logger = logging.getLogger(__name__)
 
 STREAM_PATH = "/twilio/media"
-TRANSFER_RING_S = 30
+RING_S = (5, 600)
+"""What Twilio takes as the `timeout` of a `<Dial>`."""
 MAX_TALK_S = 4 * 3600
 """Twilio's own limit; the call core keeps a shorter one."""
 
@@ -97,7 +98,7 @@ class CarriedCall:
         if self.leg.call_sid and self.credentials is not None:
             self._spawn(self._end(self.credentials))
 
-    def redirect(self, target: str) -> None:
+    def redirect(self, target: str, ring_s: float) -> None:
         """Let the carrier dial."""
         if self.credentials is None or self._places is None:
             self.leg.on_redirect_failed()
@@ -106,7 +107,7 @@ class CarriedCall:
         order = twiml.Dial(
             target,
             self.leg.shown_caller,
-            TRANSFER_RING_S,
+            min(max(round(ring_s), RING_S[0]), RING_S[1]),
             MAX_TALK_S,
             self._places.dial(stream),
             self._places.dial_answered(stream),

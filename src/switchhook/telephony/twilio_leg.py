@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from switchhook.domain.model import Encoding, TransferMode
-from switchhook.domain.ports import DigitPressed, FrameTap, Leg, LegEnded, LegEvent, PlayoutDrained
+from switchhook.domain.ports import DigitPressed, FrameTap, Leg, LegEnded, LegEvent, PlayoutDrained, ReferProgress
 from switchhook.driver import Driver
 from switchhook.media import g711, tones
 from switchhook.telephony.pacer import Pacer
 from switchhook.telephony.twilio_call import (
+    TRANSFER_RING_S,
     AnswerWebhook,
     CallEffect,
     CloseStream,
@@ -50,8 +51,8 @@ class CarrierOrders(Protocol):
     def complete(self) -> None:
         """End the call over REST with `Status=completed`, also one that is queued or rings. A call that is gone is no error."""
 
-    def redirect(self, target: str) -> None:
-        """Redirect the call over REST to `<Dial action>`; when that fails call `on_redirect_failed`."""
+    def redirect(self, target: str, ring_s: float) -> None:
+        """Redirect the call over REST to `<Dial action>` that lets it ring so long; when that fails call `on_redirect_failed`."""
 
 
 class MediaStream(Protocol):
@@ -166,10 +167,15 @@ class TwilioLeg:
         """The carrier dials on our order."""
         return TransferMode.CARRIER
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "") -> None:
-        """Have the carrier dial `target` for the party; `ReferProgress` follows, and on failure the party comes back."""
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = TRANSFER_RING_S) -> None:
+        """Have the carrier dial `target` for the party and let it ring so long; `ReferProgress` follows, and on failure the party
+        comes back."""
+        if target.lower().startswith(("sip:", "sips:")):
+            # An extension behind a trunk of the account: the carrier cannot reach it, so we bridge.
+            self._tell(ReferProgress(404, final=True, accepted=False))
+            return
         self.shown_caller = caller
-        self._feed(lambda now: self._call.refer(target, now))
+        self._feed(lambda now: self._call.refer(target, ring_s, now))
 
     def refer_result(self, status: int) -> None:
         """A party on such a line asks for no transfers."""
@@ -248,7 +254,7 @@ class TwilioLeg:
         self._packets_in += 1
         tap = self._tap
         if tap is not None:
-            tap.received(payload, self._place(read_timestamp_ms(frame), len(payload), now))
+            tap.received(payload, self._place(frame, len(payload), now))
         on_audio = self._on_audio
         if on_audio is not None:
             on_audio(payload, now)
@@ -290,8 +296,8 @@ class TwilioLeg:
                     self._stream.close()
             case EndCall():
                 self._orders.complete()
-            case Redirect(target=target):
-                self._orders.redirect(target)
+            case Redirect(target=target, ring_s=ring_s):
+                self._orders.redirect(target, ring_s)
             case Tell(event=event):
                 if isinstance(event, LegEnded):
                     self._release()
@@ -318,21 +324,25 @@ class TwilioLeg:
         if self._tap is not None:
             self._tap.sent(payload, max(0, round((at_s - self._origin_s) * g711.RATE_HZ)))
 
-    def _place(self, timestamp_ms: int | None, samples: int, now: float) -> int:
-        """Where a frame lies on the leg's time line. It never goes back; a time that cannot be is replaced by the clock's."""
-        clock = int((now - self._origin_s) * g711.RATE_HZ)
-        expected = self._placed_to
-        at = expected
-        if timestamp_ms is not None:
-            if self._stream_begins is None:
-                self._stream_begins = max(expected, clock - samples) - timestamp_ms * 8
-            at = self._stream_begins + timestamp_ms * 8
-            if abs(at - expected) <= _SNAP_SAMPLES:
-                at = expected
-            elif at < expected or at > clock + _AHEAD_SAMPLES:
-                at = max(expected, clock - samples)
-                self._stream_begins = at - timestamp_ms * 8
+    def _place(self, frame: bytes, samples: int, now: float) -> int:
+        """Where a frame lies on the leg's time line: behind the one before, where its time does not say otherwise."""
+        at, begins, timestamp_ms = self._placed_to, self._stream_begins, read_timestamp_ms(frame)
+        if timestamp_ms is not None and (begins is None or abs(begins + timestamp_ms * 8 - at) > _SNAP_SAMPLES):
+            at = self._place_anew(timestamp_ms, samples, now)
         self._placed_to = at + samples
+        return at
+
+    def _place_anew(self, timestamp_ms: int, samples: int, now: float) -> int:
+        """Where a stream's first frame lies, or one after a hole. It never goes back; a time that cannot be is the clock's."""
+        clock, expected = int((now - self._origin_s) * g711.RATE_HZ), self._placed_to
+        if self._stream_begins is None:
+            self._stream_begins = max(expected, clock - samples) - timestamp_ms * 8
+        at = self._stream_begins + timestamp_ms * 8
+        if abs(at - expected) <= _SNAP_SAMPLES:
+            return expected
+        if at < expected or at > clock + _AHEAD_SAMPLES:
+            at = max(expected, clock - samples)
+            self._stream_begins = at - timestamp_ms * 8
         return at
 
     def _tell(self, event: LegEvent) -> None:

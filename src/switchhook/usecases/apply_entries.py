@@ -15,6 +15,7 @@ from switchhook.usecases.apply_values import (
     CalleeNumber,
     Country,
     Entry,
+    Extension,
     FilePath,
     HeaderText,
     Hours,
@@ -134,6 +135,7 @@ class TrunkEntry(Entry):
     number_form: Literal["e164", "plain", "national"] = "e164"
     caller_ids: Annotated[list[PhoneNumber], Listed] = Field(default_factory=list)
     default_caller_id: PhoneNumber | None = None
+    extensions: Annotated[list[Extension], Listed] = Field(default_factory=list)
     tls_ca: FilePath | None = None
     tls_verify: bool = True
     tls_certificate: FilePath | None = None

@@ -15,6 +15,8 @@ from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.usecases.numbering import COUNTRIES, DialledNumber, read_number
 
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
+_EXTENSION = re.compile(r"[0-9]{1,6}|[A-Za-z][A-Za-z0-9._-]{0,31}")
+_EXTENSION_BLOCK = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
@@ -68,6 +70,20 @@ def _prefix(text: str) -> str:
     return text
 
 
+def _extension(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError('put the extension in quotes: "1001" (YAML reads a bare 0100 as another number)')
+    if not isinstance(value, str):
+        return value
+    block = _EXTENSION_BLOCK.fullmatch(value)
+    if block and len(block[1]) == len(block[2]) and block[1] <= block[2]:
+        return value
+    # Longer ones could be telephone numbers, which the other rules judge.
+    if block or not _EXTENSION.fullmatch(value):
+        raise ValueError('is no extension; write "1001", "1000-1999" (six digits at most) or the name of a SIP user')
+    return value
+
+
 def _sent_in_a_header(value: str) -> str:
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise ValueError("cannot be sent in an HTTP header; use printable ASCII without a blank at either end")
@@ -119,6 +135,7 @@ Block = Annotated[str, AfterValidator(_block)]
 PhoneNumber = Annotated[str, BeforeValidator(_quoted), AfterValidator(_number)]
 CalleeNumber = Annotated[PhoneNumber, AfterValidator(_as_dialled)]
 Prefix = Annotated[str, BeforeValidator(_quoted), AfterValidator(_prefix)]
+Extension = Annotated[str, BeforeValidator(_extension)]
 Country = Annotated[str, BeforeValidator(_country)]
 Hours = Annotated[tuple[str, str] | None, BeforeValidator(_hours)]
 SrtpWord = Annotated[Literal["off", "offered", "required"], BeforeValidator(_switch)]

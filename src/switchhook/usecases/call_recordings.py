@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -20,11 +21,14 @@ from switchhook.domain.records import RecordingRecord, RecordingState
 from switchhook.media.recording.converting import convert
 from switchhook.usecases.kept_recordings import KeptRecordings
 from switchhook.usecases.live_calls import LiveCalls, call_id_of, not_in_progress
+from switchhook.usecases.recording_news import BegunRecording, RecordingCallback, RecordingNews, wav_seconds
 from switchhook.usecases.repositories import RecordingStore
 from switchhook.usecases.steered import LiveSession, Principal, SteeringRefused
 
 NOT_FOUND = 20404
 NOT_RECORDING = 21220
+MISDIRECTED, ELSEWHERE = 421, 20421
+"""RFC 9110 §15.5.20."""
 FORMATS = ("wav", "mp3")
 _NEW = RecordingSpec("wav")
 
@@ -58,6 +62,8 @@ class RecordingView:
     started_at: datetime
     encrypted: bool = False
     format: str = "wav"
+    seconds: int | None = None
+    """Of a finished WAV file; of other formats nobody has counted them."""
 
 
 class CallRecordings:
@@ -67,11 +73,16 @@ class CallRecordings:
     """
 
     def __init__(
-        self, live: LiveCalls, kept: KeptRecordings, store: RecordingStore, run: Callable[..., Awaitable[Any]], clock: Clock
+        self,
+        live: LiveCalls,
+        stores: tuple[RecordingStore, KeptRecordings],
+        news: RecordingNews,
+        run: Callable[..., Awaitable[Any]],
+        clock: Clock,
     ) -> None:
         self._live = live
-        self._kept = kept
-        self._store = store
+        self._store, self._kept = stores
+        self._news = news
         self._run = run
         self._clock = clock
 
@@ -82,7 +93,7 @@ class CallRecordings:
             return [_of_live(session)]
         call = await self._live.call(who, sid)
         record = await self._store.get(call.attempt.call_id)
-        return [] if record is None or self._gone(record) else [_of_record(record, sid)]
+        return [] if record is None or self._gone(record) else [await self._of_record(record, sid)]
 
     async def one(self, who: Principal, recording_sid: str) -> RecordingView:
         """By its own name."""
@@ -92,8 +103,8 @@ class CallRecordings:
             raise _not_found(recording_sid)
         return found[0]
 
-    async def start(self, who: Principal, sid: str) -> RecordingView:
-        """Record from now on."""
+    async def start(self, who: Principal, sid: str, told: RecordingCallback | None = None) -> RecordingView:
+        """Record from now on, and tell the customer how it goes."""
         session = await self._session(who, sid)
         if not session.in_progress:
             raise not_in_progress("Cannot record")
@@ -101,7 +112,12 @@ class CallRecordings:
             raise SteeringRefused(400, NOT_RECORDING, "The call is being recorded already")
         if not session.record(_NEW):
             raise SteeringRefused(400, NOT_RECORDING, "The call had its recording, or the disk cannot take one")
-        return _of_live(session)
+        view = _of_live(session)
+        if told is not None:
+            call_id = session.attempt.call_id
+            begun = BegunRecording(call_id, session.account, view.sid, view.call_sid, view.started_at, session.recorded)
+            self._news.follow(begun, who.pair, told)
+        return view
 
     async def change(self, who: Principal, sid: str, recording_sid: str, status: RecordingStatus) -> RecordingView:
         """Pause, go on or stop; `recording_sid` may be `Twilio.CURRENT`."""
@@ -129,7 +145,8 @@ class CallRecordings:
         call_id = await self._finished(who, recording_sid)
         found = await self._kept.file(who.account, call_id)
         if found is None:
-            raise _not_found(recording_sid)
+            elsewhere = await self._kept.elsewhere(who.account, call_id)
+            raise _elsewhere(recording_sid) if elsewhere else _not_found(recording_sid)
         record, path = found
         if record.encrypted:
             raise SteeringRefused(400, NOT_RECORDING, "The recording is encrypted; fetch it over its contract's own API")
@@ -162,6 +179,14 @@ class CallRecordings:
             raise not_in_progress("Cannot record")
         return session
 
+    async def _of_record(self, record: RecordingRecord, sid: str) -> RecordingView:
+        own, status, seconds = _recording_sid(record.call_id), _OF_STATE[record.state], None
+        if status is RecordingStatus.COMPLETED and record.format == "wav" and not record.encrypted:
+            found = await self._kept.file(record.account, record.call_id)
+            with suppress(OSError, wave.Error):
+                seconds = await asyncio.to_thread(wav_seconds, found[1]) if found is not None else None
+        return RecordingView(own, sid, status, record.created_at, record.encrypted, record.format, seconds)
+
     def _gone(self, record: RecordingRecord) -> bool:
         return record.gone(self._clock.utc())
 
@@ -179,10 +204,10 @@ def _of_live(session: LiveSession) -> RecordingView:
     return RecordingView(_recording_sid(session.attempt.call_id), call_sid(session.attempt), status, recorded.begun_at)
 
 
-def _of_record(record: RecordingRecord, sid: str) -> RecordingView:
-    own = _recording_sid(record.call_id)
-    return RecordingView(own, sid, _OF_STATE[record.state], record.created_at, record.encrypted, record.format)
-
-
 def _not_found(recording_sid: str) -> SteeringRefused:
     return SteeringRefused(404, NOT_FOUND, f"The requested resource /Recordings/{recording_sid} was not found")
+
+
+def _elsewhere(recording_sid: str) -> SteeringRefused:
+    why = f"/Recordings/{recording_sid} lies on another server of this installation; ask the one that took the call"
+    return SteeringRefused(MISDIRECTED, ELSEWHERE, why)

@@ -14,15 +14,29 @@ from switchhook.domain.plan import CallPlan
 from switchhook.domain.report import CallReport
 from switchhook.usecases.model_names import conversations, plan_model
 
+_CACHED = ("cached_text", "cached_audio", "cached_image")
+_TOLD_APART = {"input": ("input_text", "input_audio", "input_image"), "output": ("output_text", "output_audio")}
 _NO_AGENT = dict.fromkeys(("input_text", "input_audio", "input_image", "output_text", "output_audio"), Decimal(0))
 
 
 def call_costs(report: CallReport, plan: CallPlan, prices: PriceTable) -> CallCosts:
     """The costs of a call that ran under `plan`; unrounded seconds from answer to end are the carrier's."""
     day = report.attempt.started_at.date()
-    talks = any(conversations(plan.flow))
-    tokens = token_costs(report.usage, prices.model(plan_model(plan), day)) if talks else _NO_AGENT
+    tokens: dict[str, Decimal | None] = dict(_NO_AGENT)
+    if any(conversations(plan.flow)):
+        unknown = dict.fromkeys(untold(report.usage))
+        tokens = {**token_costs(report.usage, prices.model(plan_model(plan), day)), **unknown}
     return CallCosts({**tokens, "carrier": _carrier(report, plan, prices, day)})
+
+
+def untold(usage: Mapping[str, int]) -> frozenset[str]:
+    """Parts whose tokens nobody knows: the model counted more, in or out, than it said what they were of. To price what it did
+    say, or the rest as if it were text, would be a guess."""
+    sides = (side for side, parts in _TOLD_APART.items() if usage.get(side, 0) > sum(usage.get(part, 0) for part in parts))
+    parts = {part for side in sides for part in _TOLD_APART[side]}
+    if usage.get("cached", 0) > sum(usage.get(part, 0) for part in _CACHED):  # cheaper ones, but of which kind?
+        parts.update(_TOLD_APART["input"])
+    return frozenset(parts)
 
 
 def connected_seconds(report: CallReport) -> Decimal:

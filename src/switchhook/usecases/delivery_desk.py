@@ -21,14 +21,15 @@ def next_attempt(ladder_s: Sequence[float], attempts: int, now: datetime) -> dat
 class DeliveryDesk:
     """Hands out places for deliveries under way: so many in all, so many for each account.
 
-    One customer whose server is dead holds its own few places and nobody else's. The backlog stays in the store; `deadline` says
-    when to look there. Times are monotonic seconds.
+    One customer whose server is dead holds its own few places and nobody else's. A place is held until the reply; the event is
+    under way until its outcome is recorded, too. The backlog stays in the store; `deadline` says when to look there. Times are
+    monotonic seconds.
     """
 
     def __init__(self, places: int = 32, places_per_account: int = 4) -> None:
         self._places = places
         self._per_account = places_per_account
-        self._under_way: dict[str, str] = {}
+        self._under_way: dict[str, str | None] = {}
         self._busy: Counter[str] = Counter()
         self._look_at = 0.0
         self._left_behind = False
@@ -42,7 +43,7 @@ class DeliveryDesk:
     @property
     def free(self) -> int:
         """Places left."""
-        return self._places - len(self._under_way)
+        return self._places - self._busy.total()
 
     @property
     def under_way(self) -> int:
@@ -65,12 +66,16 @@ class DeliveryDesk:
         self._busy[account] += 1
         return True
 
+    def replied(self, event_id: str, now: float) -> None:
+        """Give the place back while the outcome is being recorded; until `release` the event is not admitted again."""
+        self._vacate(self._under_way[event_id])
+        self._under_way[event_id] = None
+        if self._left_behind:
+            self._look_at = now
+
     def release(self, event_id: str, now: float, retry_in_s: float | None = None) -> None:
-        """Give the place back; the event is due again in `retry_in_s`, or not at all."""
-        account = self._under_way.pop(event_id)
-        self._busy[account] -= 1
-        if not self._busy[account]:
-            del self._busy[account]
+        """The event is no longer under way; it is due again in `retry_in_s`, or not at all."""
+        self._vacate(self._under_way.pop(event_id))
         if self._released is not None:
             self._released.add(event_id)
         if self._left_behind:
@@ -106,3 +111,11 @@ class DeliveryDesk:
                 self._look_at = now
         if next_due_in_s is not None:
             self.look_in(next_due_in_s, now)
+
+    def _vacate(self, account: str | None) -> None:
+        """Free one of the account's places; None: that has happened."""
+        if account is None:
+            return
+        self._busy[account] -= 1
+        if not self._busy[account]:
+            del self._busy[account]

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialPurpose, DialRefused
-from switchhook.domain.model import Number
+from switchhook.domain.model import Number, Trunk
 from switchhook.domain.ports import Clock
 from switchhook.domain.records import AccountSettings, Directory, Reservation
+from switchhook.usecases.dialling_extensions import Extensions
 from switchhook.usecases.dialling_policy import (
+    NO_EXTENSIONS,
     RULES,
     Usage,
     cost_microdollars,
@@ -50,6 +52,7 @@ class _Account:
 
     rules: DiallingRules
     numbers: tuple[str, ...]
+    extensions: Extensions = NO_EXTENSIONS
     countries: frozenset[str] | None = None
     """Of its numbers; found when first asked for."""
     live: set[int] = field(default_factory=set)
@@ -85,9 +88,11 @@ class _Claim:
 class AccountDialling:
     """Admits calls and counts them (`domain.ports.DiallingGate`). `replace` names the accounts; `run` writes the costs down."""
 
-    def __init__(self, spend: SpendStore, clock: Clock) -> None:
+    def __init__(self, spend: SpendStore, clock: Clock, own_hosts: Collection[str] = ()) -> None:
+        """`own_hosts`: what peers call this server, for the SIP addresses of extensions."""
         self._spend = spend
         self._clock = clock
+        self._own_hosts = own_hosts
         self._accounts: dict[str, _Account] = {}
         self._claims: dict[int, _Claim] = {}
         self._tokens = 0
@@ -102,11 +107,14 @@ class AccountDialling:
         """Permits that are out."""
         return len(self._claims)
 
-    def replace(self, accounts: Mapping[str, AccountSettings], numbers: Iterable[Number]) -> None:
+    def replace(self, accounts: Mapping[str, AccountSettings], numbers: Iterable[Number], trunks: Iterable[Trunk] = ()) -> None:
         """Put these rules in force. What an account uses goes on being counted; calls under way are left alone."""
         owned: dict[str, list[str]] = {}
         for number in numbers:
             owned.setdefault(number.account, []).append(number.number)
+        lines: dict[str, list[Trunk]] = {}
+        for trunk in trunks:
+            lines.setdefault(trunk.account, []).append(trunk)
         before, self._accounts = self._accounts, {}
         for name, settings in accounts.items():
             rules = settings.dialling
@@ -115,6 +123,7 @@ class AccountDialling:
             if found != account.numbers:
                 account.numbers, account.countries = found, None
             account.rules = rules
+            account.extensions = Extensions(lines.get(name, ()), self._own_hosts)
             self._accounts[name] = account
         for token, claim in self._claims.items():
             if claim.account in self._accounts:
@@ -152,10 +161,11 @@ class AccountDialling:
         account = self._accounts.get(name)
         if account is None:
             return DialRefused(UNAVAILABLE, f"there is no account {name}; add it under accounts: in the apply file")
-        rules, now_utc = account.rules, self._clock.utc()
+        rules, extensions, now_utc = account.rules, account.extensions, self._clock.utc()
         if purpose is DialPurpose.MESSAGE:
-            rules = replace(rules, max_spend_per_day=None, price_per_minute=None)
-        decision = judge(rules, account.own_countries(), number, account.usage(self._clock.now()), now_utc).decision
+            rules, extensions = replace(rules, max_spend_per_day=None, price_per_minute=None), NO_EXTENSIONS
+        usage = account.usage(self._clock.now())
+        decision = judge(rules, account.own_countries(), number, usage, now_utc, extensions).decision
         if isinstance(decision, DialRefused):
             return decision
         self._tokens += 1
@@ -223,11 +233,16 @@ def own_countries(numbers: Iterable[str]) -> frozenset[str]:
 
 
 async def explain(
-    directory: Directory, account: str | None, number_text: str, spend: SpendStore, now_utc: datetime
+    directory: Directory,
+    account: str | None,
+    number_text: str,
+    spend: SpendStore,
+    now_utc: datetime,
+    own_hosts: Collection[str] = (),
 ) -> tuple[list[str], bool]:
     """What the policy says of a number now, for a terminal, and whether it would be dialled; None: the only account.
 
-    Rate and concurrency are a running server's: they count as free.
+    Rate and concurrency are a running server's: they count as free. `own_hosts` as for `AccountDialling`.
     """
     name = next(iter(directory.accounts)) if account is None and len(directory.accounts) == 1 else account
     settings = directory.accounts.get(name or "")
@@ -237,5 +252,7 @@ async def explain(
     rules = settings.dialling
     spent = 0 if rules.max_spend_per_day is None else await spend.spent(settings.name, now_utc.date())
     numbers = [number.number for number in directory.numbers.values() if number.account == settings.name]
-    judgement = judge(rules, own_countries(numbers), number_text, Usage(spent_microdollars=spent), now_utc)
+    extensions = Extensions((trunk for trunk in directory.trunks.values() if trunk.account == settings.name), own_hosts)
+    usage = Usage(spent_microdollars=spent)
+    judgement = judge(rules, own_countries(numbers), number_text, usage, now_utc, extensions)
     return [f"account {settings.name}", *judgement.lines(now_utc)], judgement.allowed

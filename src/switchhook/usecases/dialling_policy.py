@@ -11,6 +11,7 @@ from datetime import datetime
 
 from switchhook.domain.dialling import DiallingRules, DialPermit, DialRefused
 from switchhook.domain.records import Reservation
+from switchhook.usecases.dialling_extensions import Extensions, could_be_extension
 from switchhook.usecases.numbering import NO_COUNTRY, DialledNumber, NumberRefused, read_number, zone_of
 
 RULES = (
@@ -77,22 +78,43 @@ class Judgement:
         return [first, *facts, *(f"  {'ok ' if said.passed else 'NO '} {said.rule:<13} {said.text}" for said in self.verdicts)]
 
 
-def judge(rules: DiallingRules, own_countries: Collection[str], number_text: str, usage: Usage, now_utc: datetime) -> Judgement:
-    """Ask every rule. After a number that cannot be read no other rule is asked.
+NO_EXTENSIONS = Extensions()
 
-    `own_countries`: those of the account's own numbers. The permit has no token yet.
+
+def judge(
+    rules: DiallingRules,
+    own_countries: Collection[str],
+    number_text: str,
+    usage: Usage,
+    now_utc: datetime,
+    extensions: Extensions = NO_EXTENSIONS,
+) -> Judgement:
+    """Ask every rule. After a number that cannot be read no other rule is asked; of an extension only the limits are.
+
+    `own_countries`: those of the account's own numbers; `extensions`: those of its trunks. The permit has no token yet.
     """
+    extension = extensions.find(number_text, rules.default_country)
+    if extension is not None:
+        known = RuleVerdict("number", True, f"{extension.name} is in extensions of the trunk {extension.trunk}")
+        return _judgement(rules, usage, None, extension.uri, (known, *_limits(rules, usage)))
     number = read_number(number_text, rules.default_country)
     if isinstance(number, NumberRefused):
-        refused = DialRefused("number", number.message)
-        return Judgement(None, (RuleVerdict("number", False, number.message),), refused)
-    verdicts = tuple(_verdicts(rules, own_countries, number, usage, now_utc))
+        message = number.message
+        if could_be_extension(number_text, rules.default_country):
+            message += "; an extension of your own phone system is dialled when extensions of its trunk names it"
+        return Judgement(None, (RuleVerdict("number", False, message),), DialRefused("number", message))
+    return _judgement(rules, usage, number, number.e164, tuple(_verdicts(rules, own_countries, number, usage, now_utc)))
+
+
+def _judgement(
+    rules: DiallingRules, usage: Usage, number: DialledNumber | None, called: str, verdicts: tuple[RuleVerdict, ...]
+) -> Judgement:
     for verdict in verdicts:
         if not verdict.passed:
             return Judgement(number, verdicts, DialRefused(verdict.rule, verdict.text))
     wanted = reservation(rules)
     seconds = longest_seconds(rules, wanted.limit - usage.spent_microdollars) if wanted else rules.max_seconds
-    return Judgement(number, verdicts, DialPermit(number.e164, seconds))
+    return Judgement(number, verdicts, DialPermit(called, seconds))
 
 
 def decide(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from switchhook.domain.contract import Contract
 from switchhook.domain.outcome import Outcome, Verdict
+from switchhook.domain.plan import JournalSpec
 from switchhook.domain.records import CallLine, CallRecord, OutboxEvent, split_journal
 from switchhook.domain.report import CallReport
 from switchhook.usecases.costs import as_record
@@ -50,18 +52,43 @@ def final_record(report: CallReport, begun: CallRecord | None = None) -> CallRec
     )
 
 
+def _body(contract: Contract, report: CallReport, lines: Sequence[CallLine]) -> bytes | None:
+    """All that there is to tell, or what of it the contract's folder can write down; None: not even who called whom, and when.
+
+    The customer is told that the call is over whatever part of its account is at fault; the record and its lines keep the rest.
+    """
+    try:
+        return contract.end_body(report, *split_journal(lines))
+    except Exception:
+        logger.exception("an end webhook could not be rendered in full", extra={"call_id": report.attempt.call_id})
+    for less in _shortened(report):
+        try:
+            return contract.end_body(less, [], [])
+        except Exception:  # noqa: BLE001 - the first one is logged, with its cause
+            continue
+    return None
+
+
+def _shortened(report: CallReport) -> Iterator[CallReport]:
+    """The report without what is told line by line, then without all that may be left out, then in the contract's own forms."""
+    silent = replace(report, journal=JournalSpec())
+    yield silent
+    bare = replace(silent, transfers=(), usage={}, figures={}, costs=None)
+    yield bare
+    yield replace(bare, number=None)
+
+
 def end_event(
     record: CallRecord, report: CallReport, lines: Sequence[CallLine], contracts: Mapping[str, Contract], now: datetime
 ) -> OutboxEvent | None:
     """The end webhook, rendered once; None when none is owed or nobody can render it."""
     if not record.end_webhook_owed or record.account is None or record.number is None or record.contract is None:
         return None
-    log, utterances = split_journal(lines)
-    try:
-        body = contracts[record.contract].end_body(report, log, utterances)
-    except Exception:
+    contract = contracts.get(record.contract)
+    body = None if contract is None else _body(contract, report, lines)
+    if body is None:
         # The record is closed all the same; it says that an end webhook was owed.
-        logger.exception("an end webhook could not be rendered", extra={"call_id": report.attempt.call_id})
+        logger.error("an end webhook cannot be sent", extra={"call_id": report.attempt.call_id, "contract": record.contract})
         return None
     return OutboxEvent(
         report.attempt.call_id,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallId
@@ -18,12 +20,23 @@ log = logging.getLogger(__name__)
 
 PURGE_EVERY_S = 30.0
 PURGE_AT_ONCE = 100
+"""Recordings in one question to the database and in one trip to the disk."""
+
+
+class NodeRecordings(RecordingStore, Protocol):
+    """The recordings of several servers that share a database and have disks of their own."""
+
+    async def elsewhere(self, call_id: CallId) -> bool:
+        """Whether the recording is known to lie on another server's disk."""
+
+    async def expired(self, now: datetime, limit: int, after: RecordingRecord | None = None) -> list[RecordingRecord]:
+        """Recordings of this server that are gone and whose files may still lie there, longest first, from behind `after` on."""
 
 
 class KeptRecordings:
     """What is asked about recordings that were made. Every method may raise StoreUnavailable."""
 
-    def __init__(self, files: RecordingFiles, store: RecordingStore, clock: Clock) -> None:
+    def __init__(self, files: RecordingFiles, store: NodeRecordings, clock: Clock) -> None:
         self._files = files
         self._store = store
         self._clock = clock
@@ -35,17 +48,20 @@ class KeptRecordings:
         return await self._store.page(query)
 
     async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path] | None:
-        """A finished recording of the account and where it lies; None when there is none (yet, or any more)."""
-        record = await self._store.get(call_id)
-        if record is None or record.account != account or record.state is not RecordingState.READY:
+        """A finished recording of the account and where it lies; None when there is none here (yet, or any more)."""
+        record = await self._finished(account, call_id)
+        if record is None:
             return None
         path = self._files.path(record)
-        if record.gone(self._clock.utc()):
-            return None
-        if not await asyncio.to_thread(path.is_file):
+        if await asyncio.to_thread(path.is_file):
+            return record, path
+        if not await self._store.elsewhere(call_id):
             log.error("the file of a recording is missing", extra={"call_id": call_id})
-            return None
-        return record, path
+        return None
+
+    async def elsewhere(self, account: str, call_id: CallId) -> bool:
+        """Whether the account has such a finished recording, but on the disk of another server, which must be asked for it."""
+        return await self._finished(account, call_id) is not None and await self._store.elsewhere(call_id)
 
     async def delete(self, account: str, call_id: CallId) -> bool:
         """From now on nobody finds it, and its file is removed; one that is not made yet goes as soon as it is.
@@ -55,8 +71,8 @@ class KeptRecordings:
         record = await self._store.remove(account, call_id, self._clock.utc())
         if record is None:
             return False
-        if record.state in (RecordingState.READY, RecordingState.FAILED):
-            # What this leaves behind when the process dies is purged.
+        if record.state in (RecordingState.READY, RecordingState.FAILED) and not await self._store.elsewhere(call_id):
+            # What this leaves behind when the process dies is purged, as is what another server keeps.
             await self._discard([record])
         log.info("recording deleted by its account", extra={"call_id": call_id, "account": account})
         return True
@@ -65,8 +81,7 @@ class KeptRecordings:
         """Purge what is due, at once and then every half minute, until cancelled."""
         while True:
             try:
-                while await self.purge() == PURGE_AT_ONCE:
-                    pass
+                await self.purge()
                 self.kept = await self._store.kept(self._clock.utc())
             except StoreUnavailable:
                 log.warning("recordings could not be purged: the database is away")
@@ -76,12 +91,23 @@ class KeptRecordings:
             await asyncio.sleep(PURGE_EVERY_S)
 
     async def purge(self) -> int:
-        """Remove a batch of recordings whose time is over; gives how many."""
-        removed = await self._discard(await self._store.expired(self._clock.utc(), PURGE_AT_ONCE))
-        if removed:
-            size_bytes = sum(record.size_bytes for record in removed)
-            log.info("recordings purged", extra={"recordings": len(removed), "bytes": size_bytes})
-        return len(removed)
+        """Remove all recordings whose time is over; gives how many. What cannot be removed does not keep the rest waiting."""
+        now, size_bytes, count = self._clock.utc(), 0, 0
+        batch = await self._store.expired(now, PURGE_AT_ONCE)
+        while batch:
+            removed = await self._discard(batch)
+            count += len(removed)
+            size_bytes += sum(record.size_bytes for record in removed)
+            batch = await self._store.expired(now, PURGE_AT_ONCE, batch[-1]) if len(batch) == PURGE_AT_ONCE else []
+        if count:
+            log.info("recordings purged", extra={"recordings": count, "bytes": size_bytes})
+        return count
+
+    async def _finished(self, account: str, call_id: CallId) -> RecordingRecord | None:
+        record = await self._store.get(call_id)
+        if record is None or record.account != account or record.state is not RecordingState.READY:
+            return None
+        return None if record.gone(self._clock.utc()) else record
 
     async def _discard(self, records: Sequence[RecordingRecord]) -> list[RecordingRecord]:
         """Remove files, then rows; a file that cannot be removed keeps its row and is tried again by the next purge."""

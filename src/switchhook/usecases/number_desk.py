@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -11,10 +12,13 @@ from typing import Any
 import msgspec
 
 from switchhook.domain.contract import Contract
-from switchhook.domain.errors import ApplyError
+from switchhook.domain.errors import ApplyError, DirectoryChanged
 from switchhook.domain.model import Number
 from switchhook.domain.records import DirectoryUpdate
 from switchhook.usecases.repositories import DirectoryStore
+
+TRIES = 5
+"""While others change the configuration under us."""
 
 
 class Registration(Enum):
@@ -41,15 +45,19 @@ class NumberDesk:
         self._directory = directory
         self._contract = contract
         self._refresh = refresh
-        # Two accounts may ask for one free number at one time.
+        # Two accounts may ask for one free number at one time; of several servers the directory tells the first from the others.
         self._one_at_a_time = asyncio.Lock()
 
     async def register(self, account: str, number: str, settings: Mapping[str, Any]) -> Registration | NotRegistered:
         """Lay `settings` over what the number has; `number` is E.164. Asked again it changes nothing. Raises StoreUnavailable."""
         async with self._one_at_a_time:
+            for _ in range(TRIES - 1):
+                with suppress(DirectoryChanged):
+                    return await self._register(account, number, settings)
             return await self._register(account, number, settings)
 
     async def _register(self, account: str, number: str, settings: Mapping[str, Any]) -> Registration | NotRegistered:
+        version = await self._directory.version()
         known = await self._directory.read()
         there = known.numbers.get(number)
         if there is not None and (there.account, there.contract) != (account, self._contract.name):
@@ -64,6 +72,6 @@ class NumberDesk:
         new = Number(number, account, self._contract.name, msgspec.json.decode(msgspec.json.encode(checked)))
         if new == there:
             return Registration.UNCHANGED
-        await self._directory.write(DirectoryUpdate(numbers=(new,)))
+        await self._directory.write(DirectoryUpdate(numbers=(new,), based_on=version))
         await self._refresh()
         return Registration.ADDED if there is None else Registration.CHANGED

@@ -87,6 +87,11 @@ def read_number(text: str, default_country: str) -> DialledNumber | NumberRefuse
     )
 
 
+def is_emergency(text: str, country: str) -> bool:
+    """Whether these digits are an emergency number of the country."""
+    return _emergency(re.sub(r"[^0-9]", "", text), country)
+
+
 def country_of(number: str) -> str | None:
     """The country of an E.164 number; None when it has none."""
     known = read_number(number, "US")

@@ -144,7 +144,7 @@ class Telling:
 
 
 class Teller:
-    """Posts the moments of one call, one after another, each once; Twilio does not repeat them either."""
+    """Posts the moments of one call, one after another: the next one waits until `http` has delivered the last or given it up."""
 
     def __init__(self, wanted: StatusCallback | None, who: Principal, telling: Telling) -> None:
         self._wanted = wanted

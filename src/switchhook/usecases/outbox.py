@@ -113,6 +113,8 @@ class Delivery:
         retry_in_s: float | None = None
         try:
             settled = await self._attempt(event)
+            self._desk.replied(event.event_id, self._clock.now())
+            self._wake.set()
             await self._outbox.settle(settled)
             if settled.state is OutboxState.PENDING:
                 retry_in_s = (settled.next_attempt_at - self._clock.utc()).total_seconds()

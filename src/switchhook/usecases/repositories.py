@@ -42,7 +42,7 @@ class DirectoryStore(Protocol):
         """Everything that is configured."""
 
     async def write(self, changes: DirectoryUpdate) -> None:
-        """Make all changes, or none."""
+        """Make all changes, or none. Raises DirectoryChanged when they were decided on another version."""
 
     async def version(self) -> int:
         """Rises with each change, by whichever process."""

@@ -18,11 +18,13 @@ from switchhook.api.twilio_rest.forms import (
     read_change,
     read_order,
     read_query,
+    read_recording_order,
     read_recording_status,
 )
 from switchhook.domain.plan import AskNext, RecordingSpec
 from switchhook.usecases.live_calls import CallQuery
 from switchhook.usecases.ordered_calls import StatusCallback
+from switchhook.usecases.recording_news import RecordingCallback
 from switchhook.usecases.steered import CallStatus, SteeringRefused
 
 NOON = datetime(2026, 3, 12, 12, tzinfo=UTC)
@@ -77,6 +79,7 @@ def test_changes_of_a_live_call() -> None:
         ([*ORDER, ("Method", "PUT")], 20001, "Method"),
         ([*ORDER, ("Timeout", "soon")], 20001, "Timeout"),
         ([*ORDER, ("SendDigits", "abc")], 20001, "SendDigits"),
+        ([*ORDER, ("Record", "true"), ("RecordingChannels", "mono")], 20001, "RecordingChannels"),
         ([*ORDER, ("MachineDetection", "Enable")], 20001, "MachineDetection"),
         ([*ORDER, ("StatusCallback", "https://a.example"), ("StatusCallbackEvent", "lost")], 20001, "StatusCallbackEvent"),
     ],
@@ -112,3 +115,32 @@ def test_whatever_a_client_asks_is_read_or_refused(fields: list[tuple[str, str]]
             read(Form(fields))
         except SteeringRefused as refused:
             assert refused.status == 400
+
+
+def test_where_to_tell_of_a_recording() -> None:
+    origin, url = "https://voice.example.com", ("RecordingStatusCallback", "https://a.example/recorded")
+    assert read_recording_order(form(("RecordingChannels", "dual"), ("Trim", "do-not-trim")), origin) is None
+    assert read_recording_order(form(url), origin) == RecordingCallback(url[1], origin)
+    more = [("RecordingStatusCallbackMethod", "GET"), ("RecordingStatusCallbackEvent", "in-progress completed")]
+    events = frozenset({"in-progress", "completed"})
+    assert read_recording_order(form(url, *more), origin) == RecordingCallback(url[1], origin, "GET", events)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        ("RecordingChannels", "mono"),
+        ("RecordingTrack", "inbound"),
+        ("Trim", "trim-silence"),
+        ("RecordingStatusCallback", "file:///etc/passwd"),
+    ],
+)
+def test_another_kind_of_recording_is_refused_by_name(field: tuple[str, str]) -> None:
+    with pytest.raises(SteeringRefused, match=f"^{field[0]}: "):
+        read_recording_order(form(field), "https://voice.example.com")
+
+
+def test_an_unknown_event_of_a_recording_is_refused_by_name() -> None:
+    fields = ("RecordingStatusCallback", "https://a.example/"), ("RecordingStatusCallbackEvent", "completed done")
+    with pytest.raises(SteeringRefused, match=r"^RecordingStatusCallbackEvent: "):
+        read_recording_order(form(*fields), "https://voice.example.com")

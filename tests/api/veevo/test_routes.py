@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from switchhook.api.app import HttpDoor, application
 from switchhook.api.veevo.routes import BadRequest, read_registration, routes
 from switchhook.domain.addresses import networks
+from switchhook.domain.errors import DirectoryChanged
 from switchhook.domain.model import Number
 from switchhook.domain.records import AccountSettings, Directory, DirectoryUpdate
+from switchhook.usecases.apply import Applier
 from switchhook.usecases.number_desk import NumberDesk
 from tests.api.veevo.cases import VEEVO
 
@@ -35,6 +37,8 @@ class MemoryDirectory:
     def __init__(self) -> None:
         self.numbers: dict[str, Number] = {}
         self.writes = 0
+        self.meanwhile: list[Callable[[], None]] = []
+        """What another process does just before each write."""
 
     async def read(self) -> Directory:
         return Directory(
@@ -43,6 +47,10 @@ class MemoryDirectory:
 
     async def write(self, changes: DirectoryUpdate) -> None:
         await asyncio.sleep(0)  # as long as any database takes
+        if self.meanwhile:
+            self.meanwhile.pop()()
+        if changes.based_on not in (None, self.writes):
+            raise DirectoryChanged
         self.writes += 1
         self.numbers |= {number.number: number for number in changes.numbers}
 
@@ -121,6 +129,38 @@ async def test_a_number_that_is_not_free_stays_as_it_is() -> None:
         door.directory.numbers[NUMBER] = Number(NUMBER, "acme", "vns", {})
         assert (await door.post())[0] == 409
         assert door.directory.writes == 1
+
+
+async def test_an_apply_file_has_the_last_word_on_whose_a_number_is() -> None:
+    """A key cannot take what a file names for another account, and a file takes back what a key has taken."""
+    file = f"""
+accounts: [{{name: other}}]
+numbers:
+  - number: "{NUMBER}"
+    account: other
+    contract: veevo
+    on_call_start: {{url: "https://o.example/s"}}
+    on_call_end: {{url: "https://o.example/e"}}
+"""
+    async with opened() as door:
+        assert (await door.post())[0] == 201
+        applier = Applier(door.directory, {"veevo": VEEVO})
+        await applier.apply(file)
+        assert (await door.post())[0] == 409
+        stored = door.directory.numbers[NUMBER]
+        assert (stored.account, stored.settings["on_call_start"]["url"]) == ("other", "https://o.example/s")
+
+
+async def test_a_number_that_another_server_registers_meanwhile_is_not_taken_from_it() -> None:
+    async with opened() as door:
+
+        def elsewhere() -> None:
+            door.directory.numbers[NUMBER] = Number(NUMBER, "other", "veevo", {})
+            door.directory.writes += 1
+
+        door.directory.meanwhile = [elsewhere]
+        assert (await door.post())[0] == 409
+        assert door.directory.numbers[NUMBER].account == "other"
 
 
 async def test_of_two_accounts_that_ask_at_one_time_one_gets_the_number() -> None:

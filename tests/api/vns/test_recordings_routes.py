@@ -44,6 +44,7 @@ class Shelf:
         self.records: dict[CallId, RecordingRecord] = {}
         self.queries: list[RecordingQuery] = []
         self.broken: Exception | None = None
+        self.others: set[CallId] = set()
 
     def add(self, call_id: CallId = GUID, **fields: Any) -> RecordingRecord:
         record = RecordingRecord(call_id, "acme", "opus", False, "", RecordingState.READY, NOW, len(SOUND))
@@ -68,6 +69,9 @@ class Shelf:
     async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path] | None:
         record = self.records.get(call_id)
         return None if record is None or record.account != account else (record, self.path(record))
+
+    async def elsewhere(self, account: str, call_id: CallId) -> bool:
+        return account == "acme" and call_id in self.others
 
     async def delete(self, account: str, call_id: CallId) -> bool:
         return await self.file(account, call_id) is not None and self.records.pop(call_id) is not None
@@ -115,6 +119,15 @@ async def test_a_list_is_walked_page_by_page(client: aiohttp.ClientSession, shel
             url = str(yarl.URL(reply.links["next"]["url"]).relative()) if "next" in reply.links else ""
     assert seen == ["4", "3", "2", "1", "0"]
     assert all(query.customer_call_id == "a&b" for query in shelf.queries)
+
+
+async def test_one_on_another_servers_disk_is_not_said_to_be_nowhere(client: aiohttp.ClientSession, shelf: Shelf) -> None:
+    shelf.others.add(GUID)
+    async with client.get(f"{URL}/{GUID}", headers=TOKEN) as reply:
+        assert (reply.status, (await reply.json())["status"]) == (421, 421)
+        assert "another server" in (await reply.json())["errorMessage"]
+    async with client.get(f"{URL}/{GUID}", headers=OTHER) as reply:
+        assert reply.status == 404
 
 
 async def test_the_filters_reach_the_question(client: aiohttp.ClientSession, shelf: Shelf) -> None:

@@ -210,6 +210,43 @@ def test_sound_that_arrives_late_or_out_of_order_is_put_in_its_place(rig: Rig) -
     assert not samples[:, 1].any()
 
 
+def test_a_side_that_speaks_again_after_a_long_silence_takes_nothing_from_the_other(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    for position in range(0, 6_400, 160):
+        rig.clock.time = position / 8000
+        recorder.sent(tone(700, 160), position)
+    rig.clock.time = 30.0
+    recorder.received(tone(440, 160), 30 * 8000)
+    recorder.stop()
+    sound, rate = soundfile.read(rig.make())
+    assert len(sound) == 30 * rate + 160
+    assert np.abs(sound[:6_400, 1].reshape(-1, 160)).max(axis=1).min() > 0.3
+    assert np.abs(sound[30 * rate :, 0]).max() > 0.3
+
+
+@pytest.mark.parametrize("size", [1, 160, 1_600, 8_000])
+def test_frames_of_any_size_lie_where_they_belong(rig: Rig, size: int) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    sound = tone(440, 40_000)
+    for position in range(0, 40_000, size):
+        rig.clock.time = position / 8000
+        recorder.received(sound[position : position + size], position + 77)
+        recorder.sent(sound[position : position + size], position)
+    recorder.stop()
+    samples, _ = soundfile.read(rig.make(), dtype="int16")
+    expected = np.frombuffer(g711.decode(sound, Encoding.PCMU), "<i2")
+    assert np.array_equal(samples[77:40_077, 0], expected)
+    assert np.array_equal(samples[:40_000, 1], expected)
+
+
+def test_what_comes_after_the_end_is_not_recorded(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    play(rig, recorder, 1.5)
+    recorder.stop()
+    play(rig, recorder, 3.0)
+    check_sound(rig.make(), 1.5)
+
+
 def test_a_pause_is_silence_and_costs_no_disk(rig: Rig) -> None:
     recorder = rig.open(RecordingSpec("wav"))
     play(rig, recorder, 1.0)
@@ -490,6 +527,22 @@ def test_a_pause_is_silence_of_its_true_length_on_both_sides(rig: Rig, tmp_path:
         for side in (0, 1):
             assert abs(frequency(audible[:, side], rate) - 440) < 3
             assert np.abs(audible[-400:, side]).max() > 0.3
+
+
+def test_a_line_that_changes_within_a_second_keeps_what_came_before(rig: Rig) -> None:
+    recorder = rig.open(RecordingSpec("wav"))
+    place(rig, recorder, 0, 1.5)
+    rig.clock.time = 1.5
+    recorder.change_line()
+    for position in range(0, 4_000, 160):
+        rig.clock.time = 1.5 + position / 8000
+        recorder.received(tone(330, 160), 80_000 + position)
+    recorder.stop()
+    sound, rate = soundfile.read(rig.make())
+    assert len(sound) == 2 * rate
+    assert np.abs(sound[:, 0].reshape(-1, 160)).max(axis=1).min() > 0.3
+    assert np.abs(sound[: int(1.5 * rate), 1].reshape(-1, 160)).max(axis=1).min() > 0.3
+    assert not np.abs(sound[int(1.5 * rate) :, 1]).max() > 0.001
 
 
 @pytest.mark.parametrize("answered_ago", [0, 30 * 8000])

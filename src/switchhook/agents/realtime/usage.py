@@ -23,6 +23,7 @@ class Usage:
         "input_text": ("input_token_details", "text_tokens"),
         "input_audio": ("input_token_details", "audio_tokens"),
         "input_image": ("input_token_details", "image_tokens"),
+        "cached": ("input_token_details", "cached_tokens"),
         "cached_text": ("input_token_details", "cached_tokens_details", "text_tokens"),
         "cached_audio": ("input_token_details", "cached_tokens_details", "audio_tokens"),
         "cached_image": ("input_token_details", "cached_tokens_details", "image_tokens"),

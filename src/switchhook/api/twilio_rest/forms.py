@@ -12,6 +12,8 @@ from switchhook.domain.plan import AskNext, RecordingSpec
 from switchhook.usecases.call_recordings import RecordingStatus
 from switchhook.usecases.live_calls import CallQuery
 from switchhook.usecases.ordered_calls import EVENTS, OutboundOrder, StatusCallback
+from switchhook.usecases.recording_news import EVENTS as RECORDING_EVENTS
+from switchhook.usecases.recording_news import RecordingCallback
 from switchhook.usecases.steered import CallStatus, SteeringRefused
 
 BAD_PARAMETER, BAD_URL, NO_TO, NO_FROM = 20001, 21205, 21201, 21213
@@ -21,6 +23,7 @@ _KEYS = re.compile(r"[0-9*#wWA-D]{0,32}")
 _NOT_FOR_LIVE = ("StatusCallback", "TimeLimit")
 _NOT_HERE = ("ApplicationSid", "MachineDetection", "AsyncAmd", "RecordingStatusCallback", "CallerId", "SipAuthUsername", "Byoc")
 _OFF = ("", "false", "none")
+_RECORDED = {"RecordingChannels": "dual", "RecordingTrack": "both", "Trim": "do-not-trim"}
 _TIME = {"StartTime<": "until", "StartTime<=": "until", "StartTime>": "since", "StartTime>=": "since"}
 
 
@@ -67,6 +70,7 @@ def read_order(form: Form) -> OutboundOrder:
     for name in _NOT_HERE:
         if form.get(name).lower() not in _OFF:
             raise _bad(f"{name}: is not supported on this server; leave it out")
+    _refuse_other_recordings(form)
     if not form.get("To"):
         raise SteeringRefused(400, NO_TO, "To: is missing; give a telephone number")
     if not form.get("From"):
@@ -128,6 +132,19 @@ def page_token(started_at: datetime, call_id: str) -> str:
     return f"PA{started_at.astimezone(UTC):%Y%m%dT%H%M%S%f}.{call_id}"
 
 
+def read_recording_order(form: Form, origin: str) -> RecordingCallback | None:
+    """`POST /Calls/{sid}/Recordings`: where to tell of it, if anywhere; `origin` is how we are reached. Raises SteeringRefused.
+
+    What asks for another kind of recording than ours is refused.
+    """
+    _refuse_other_recordings(form)
+    url = form.get("RecordingStatusCallback")
+    if not url:
+        return None
+    events = _events(form, "RecordingStatusCallbackEvent", RECORDING_EVENTS)
+    return RecordingCallback(_url("RecordingStatusCallback", url), origin, _method(form, "RecordingStatusCallbackMethod"), events)
+
+
 def read_recording_status(form: Form) -> RecordingStatus:
     """`POST …/Recordings/{sid}`. Raises SteeringRefused."""
     status = form.get("Status")
@@ -151,13 +168,23 @@ def _callback(form: Form) -> StatusCallback | None:
     url = form.get("StatusCallback")
     if not url:
         return None
+    events = _events(form, "StatusCallbackEvent", EVENTS)
+    return StatusCallback(_url("StatusCallback", url), _method(form, "StatusCallbackMethod"), events)
+
+
+def _events(form: Form, name: str, known: Sequence[str]) -> frozenset[str]:
     # Some clients send all events in one value.
-    events = [event for value in form.all("StatusCallbackEvent") for event in value.split()]
-    unknown = [event for event in events if event not in EVENTS]
-    if unknown:
-        raise _bad(f"StatusCallbackEvent: must be of {', '.join(EVENTS)}")
-    method = _method(form, "StatusCallbackMethod")
-    return StatusCallback(_url("StatusCallback", url), method, frozenset(events or ["completed"]))
+    events = [event for value in form.all(name) for event in value.split()]
+    if not set(events) <= set(known):
+        raise _bad(f"{name}: must be of {', '.join(known)}")
+    return frozenset(events or ["completed"])
+
+
+def _refuse_other_recordings(form: Form) -> None:
+    """Ours have both sides, each on its channel, in their full length."""
+    for name, ours in _RECORDED.items():
+        if form.get(name).lower() not in ("", ours):
+            raise _bad(f"{name}: is always {ours} on this server; leave it out")
 
 
 def _method(form: Form, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from switchhook.api.twilio.signature import SIGNATURE, signature_of
+from switchhook.api.twilio_rest.persistence import PersistentHttp
 from switchhook.api.twilio_rest.routes import SteeringDoors
 from switchhook.api.twilio_rest.twiml import read_twiml
 from switchhook.domain.contract import Http
@@ -19,6 +20,7 @@ from switchhook.usecases.live_calls import AccountPairs, CallSearching, LiveCall
 from switchhook.usecases.next_flows import Fields, NextFlowDesk, SipUser
 from switchhook.usecases.ordered_calls import OrderedCalls, Telling
 from switchhook.usecases.outgoing import Outgoing
+from switchhook.usecases.recording_news import RecordingNews
 from switchhook.usecases.repositories import CallStore, NumberFinder, RecordingStore
 from switchhook.usecases.steered import Board
 
@@ -64,7 +66,9 @@ def routes(house: House, flows: NextFlowDesk) -> list[web.RouteDef]:
     """To be mounted."""
     stores, clock = house.stores, house.clock
     live = LiveCalls(house.board, stores.calls, stores.searches, flows, house.pairs, clock)
-    telling = Telling(house.http, signed, clock, house.spawn)
+    callbacks = PersistentHttp(house.http)
+    telling = Telling(callbacks, signed, clock, house.spawn)
     ordered = OrderedCalls(house.outgoing, house.board, (stores.numbers, stores.calls), flows, telling)
-    recordings = CallRecordings(live, house.kept, stores.recordings, house.run, clock)
+    kept = (stores.recordings, house.kept)
+    recordings = CallRecordings(live, kept, RecordingNews(kept, callbacks, signed, house.spawn), house.run, clock)
     return SteeringDoors(live, ordered, recordings).routes()

@@ -89,7 +89,7 @@ def recording(view: RecordingView, account_sid: str, below_call: bool) -> dict[s
         "date_created": rfc2822(view.started_at),
         "date_updated": rfc2822(view.started_at),
         "start_time": rfc2822(view.started_at),
-        "duration": None,
+        "duration": None if view.seconds is None else str(view.seconds),
         "sid": view.sid,
         "price": None,
         "price_unit": "USD",

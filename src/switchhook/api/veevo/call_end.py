@@ -19,9 +19,9 @@ from switchhook.domain.call_sid import call_sid
 from switchhook.domain.contract import HttpOutcome, HttpReply, HttpRequest
 from switchhook.domain.model import Number, Speaker, Utterance
 from switchhook.domain.report import CallReport
-from switchhook.usecases.costs import connected_seconds
+from switchhook.usecases.costs import connected_seconds, untold
 
-_ROLES = {Speaker.AGENT: "assistant", Speaker.CALLER: "user"}
+_ROLES = {Speaker.AGENT: "assistant", Speaker.CALLER: "user", Speaker.DESTINATION: "user"}
 _TOKENS = {
     "inputTextTokens": "input_text",
     "inputAudioTokens": "input_audio",
@@ -47,8 +47,7 @@ def end_body(report: CallReport, utterances: Sequence[Utterance]) -> bytes:
     body = {
         "callSid": call_sid(report.attempt),
         "transcript": [
-            {"role": _ROLES[line.speaker], "content": printable(line.text), "timestamp": int(line.at.timestamp())}
-            for line in spoken
+            {"role": _ROLES[line.speaker], "content": _content(line), "timestamp": int(line.at.timestamp())} for line in spoken
         ],
         "costBreakdown": cost_breakdown(report, dialect),
         "durationSeconds": int(seconds),
@@ -60,10 +59,11 @@ def end_body(report: CallReport, utterances: Sequence[Utterance]) -> bytes:
 
 
 def cost_breakdown(report: CallReport, dialect: Dialect) -> Mapping[str, Any]:
-    """Tokens and US dollars. What nobody knows is null: the price of an unknown model, all of a call whose process died."""
+    """Tokens and US dollars. What nobody knows is null: the price of an unknown model, tokens that the model did not tell apart,
+    all of a call whose process died."""
     tokens = {**_TOKENS, **(_CACHED_TOKENS if dialect == "both" else {})}
-    known = report.costs is not None or report.connected_at is None
-    counts = {name: report.usage.get(kind, 0) if known else None for name, kind in tokens.items()}
+    known, unknown = report.costs is not None or report.connected_at is None, untold(report.usage)
+    counts = {name: report.usage.get(kind, 0) if known and kind not in unknown else None for name, kind in tokens.items()}
     costs = {name: _part(report, kind) for name, kind in _COSTS.items()}
     amounts = {name: amount(cost) for name, cost in costs.items()}
     return {**counts, **amounts, "totalCost": amount(money.total(costs.values()))}
@@ -84,6 +84,12 @@ def end_request(number: Number, body: bytes) -> HttpRequest:
 def acknowledges(outcome: HttpOutcome) -> bool:
     """Any 2xx."""
     return isinstance(outcome, HttpReply) and 200 <= outcome.status < 300
+
+
+def _content(line: Utterance) -> str:
+    """There are two roles and no third; whom the agent consults for a transfer is a user, marked as not the caller."""
+    text = printable(line.text)
+    return f"{profile.DESTINATION_MARK} {text}" if line.speaker is Speaker.DESTINATION else text
 
 
 def _part(report: CallReport, kind: str) -> Decimal | None:

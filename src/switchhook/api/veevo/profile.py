@@ -64,6 +64,8 @@ END_CALL = "end_call"
 TRANSFER_CALL = "transfer_call"
 TRANSFER_RING_S = 30.0
 CONSULT_S = 60.0
+# Stands before what the destination of an attended transfer says to the agent: the transcript has no role for it.
+DESTINATION_MARK = "[transfer destination]"
 
 # Sent by `switchhook webhook test`.
 TEST_CALLER = "+15550100000"

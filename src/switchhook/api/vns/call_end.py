@@ -45,7 +45,11 @@ _ANSWERERS = {
     "screener": "MachineDetected",
     "announcement": "OperatorIntercept",
 }
-_LABELS = {Speaker.AGENT: "AI :", Speaker.CALLER: "User:"}
+_LABELS = {
+    Speaker.AGENT: "AI :",
+    Speaker.CALLER: "User:",
+    Speaker.DESTINATION: f"User: {profile.DESTINATION_MARK}",
+}
 
 
 def end_body(report: CallReport, log: Sequence[tuple[datetime, str]], utterances: Sequence[Utterance]) -> bytes:
@@ -110,7 +114,10 @@ def log_line(at: datetime, text: str, zone: tzinfo) -> str:
 
 
 def transcript_line(utterance: Utterance, zone: tzinfo) -> str:
-    """`2026-04-17 10:26:20.046 AI : Hello!` or `… User: Bye.`, local time of `zone`."""
+    """`2026-04-17 10:26:20.046 AI : Hello!` or `… User: Bye.`, local time of `zone`.
+
+    There are two labels and no third: whom the agent consults for a transfer is a user, marked as not the caller.
+    """
     local = utterance.at.astimezone(zone)
     label = _LABELS[utterance.speaker]
     return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {label} {_one_line(utterance.text)}"

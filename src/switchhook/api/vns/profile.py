@@ -48,6 +48,8 @@ LOG_LINE_CHARACTERS = 32 << 10
 OUTBOUND_RING_S = 45.0
 TRANSFER_RING_S = 30.0
 CONSULT_S = 60.0
+# Stands before what the destination of an attended transfer says to the agent: the transcript has no label for it.
+DESTINATION_MARK = "[transfer destination]"
 
 # An unanswered call that nobody takes: "temporarily unavailable"; 503 would make a carrier shun the trunk.
 REFUSAL_STATUS = 480

@@ -21,6 +21,7 @@ from switchhook.domain.ports import Clock
 from switchhook.domain.records import KeptRecording, RecordingQuery, RecordingRecord
 
 MOST_LISTED = 1_000
+ELSEWHERE = "The recording lies on another server of this installation; ask the one that took the call"
 SALVAGED = "X-Recording-Salvaged"
 """Response header of a recording that a crash cut short or damaged."""
 _CONTENT_TYPES = {"opus": "audio/ogg; codecs=opus", "mp3": "audio/mpeg", "wav": "audio/wav"}
@@ -35,7 +36,10 @@ class Recordings(Protocol):
         """Finished recordings, newest first."""
 
     def file(self, account: str, call_id: CallId) -> Awaitable[tuple[RecordingRecord, Path] | None]:
-        """A finished recording of the account and where it lies."""
+        """A finished recording of the account and where it lies; None when there is none here."""
+
+    def elsewhere(self, account: str, call_id: CallId) -> Awaitable[bool]:
+        """Whether there is one on another server's disk."""
 
     def delete(self, account: str, call_id: CallId) -> Awaitable[bool]:
         """Whether there was such a recording."""
@@ -55,7 +59,11 @@ def endpoints(recordings: Recordings, clock: Clock) -> list[Endpoint]:
 
     async def download(request: web.Request, account: str) -> web.StreamResponse:
         found = await recordings.file(account, _guid(request))
-        return failure(404, "Not found") if found is None else _file(*found)
+        if found is not None:
+            return _file(*found)
+        # RFC 9110 §15.5.20: this server is the wrong one to ask.
+        elsewhere = await recordings.elsewhere(account, _guid(request))
+        return failure(421, ELSEWHERE) if elsewhere else failure(404, "Not found")
 
     async def delete(request: web.Request, account: str) -> web.StreamResponse:
         return success() if await recordings.delete(account, _guid(request)) else failure(404, "Not found")

@@ -52,7 +52,7 @@ def utterance_request(target: ToolTarget, attempt: CallAttempt, utterance: Utter
     arguments = {
         "timestamp": utc_milliseconds(utterance.at),
         "speaker": "AI" if utterance.speaker is Speaker.AGENT else "User",
-        "text": utterance.text,
+        "text": f"{profile.DESTINATION_MARK} {utterance.text}" if utterance.speaker is Speaker.DESTINATION else utterance.text,
     }
     call = ToolCall("", target.transcription_tool, json_text(arguments))
     return HttpRequest(

@@ -16,7 +16,7 @@ from switchhook.domain.model import CallId, Encoding
 from switchhook.domain.plan import RecordingSpec
 from switchhook.domain.ports import Clock
 from switchhook.media.recording.encryption import SALT_BYTES, derive_key
-from switchhook.media.recording.spool import SAMPLES, SpoolHeader
+from switchhook.media.recording.spool import RECORD_BYTES, SAMPLES, SpoolHeader
 from switchhook.media.recording.writer import SpoolFile, SpoolWriter
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ OPEN_SECONDS = 2
 """Seconds kept in memory behind the newest, for sound that arrives out of order."""
 AHEAD_S = 5
 """Sound placed further ahead of the clock than this is not believed: a peer's timestamps may jump by hours."""
+_AT_ONCE = -sys.maxsize
+"""Before any position."""
 
 Sealed: TypeAlias = Callable[[CallId], None]
 """Told, on the event loop, that a spool is complete."""
@@ -55,7 +57,11 @@ class Background:
 
 
 class CallRecorder:
-    """One recording under way (the `Recorder` port). `received` and `sent` take G.711 at a position in samples since answer."""
+    """One recording under way (the `Recorder` port). `received` and `sent` take G.711 at a position in samples since answer.
+
+    A frame costs an entry in a list: they are put in their places together, when a second is over and before anything changes
+    how they are placed.
+    """
 
     def __init__(self, file: SpoolFile, call_id: CallId, encoding: Encoding, writer: SpoolWriter, clock: Clock) -> None:
         self._file = file
@@ -63,7 +69,11 @@ class CallRecorder:
         self._writer = writer
         self._clock = clock
         self._started = clock.now()
-        self._blank = encoding.silence * (2 * SAMPLES)
+        self._blank = encoding.silence * RECORD_BYTES
+        self._gathered: list[tuple[int, bytes, int]] = []
+        """Position on the line, sound, and where its channel begins in a record."""
+        self._settle_at = _AT_ONCE
+        """The line's first position that is not of an open second: sound from there on has to be placed as it comes."""
         self._open: dict[int, bytearray] = {}
         self._newest = -1
         self._end = 0
@@ -78,28 +88,32 @@ class CallRecorder:
 
     def received(self, payload: bytes, position: int) -> None:
         """Sound from the caller."""
-        if self._line_changed:
-            self._go_on_from(position)
-        self._place(payload, position + self._shift, 0)
+        self._gathered.append((position, payload, 0))
+        if position >= self._settle_at:
+            self._settle()
 
     def sent(self, payload: bytes, position: int) -> None:
         """Sound to the caller."""
-        if self._line_changed:
-            self._go_on_from(position)
-        self._place(payload, position + self._shift, SAMPLES)
+        self._gathered.append((position, payload, SAMPLES))
+        if position >= self._settle_at:
+            self._settle()
 
     def change_line(self) -> None:
         """What follows comes from another line; its first frame is placed at the present time."""
+        self._settle()
         self._line_changed = True
+        self._settle_at = _AT_ONCE
 
     def pause(self) -> None:
         """Silence from here on; idempotent."""
+        self._settle()
         self._paused = True
         self._audible_from = sys.maxsize
 
     def resume(self) -> None:
         """Record again, from the end of what came during the pause; idempotent."""
         if self._paused:
+            self._settle()
             self._paused = False
             self._audible_from = self._end
 
@@ -107,7 +121,9 @@ class CallRecorder:
         """Hand over what is left; idempotent."""
         if self._stopped:
             return
+        self._settle()
         self._stopped = True
+        self._settle_at = _AT_ONCE
         for index in sorted(self._open):
             self._write(index)
         if self._dropped:
@@ -117,6 +133,29 @@ class CallRecorder:
             )
         file, samples = self._file, self._end
         self._writer.put(lambda: file.end(samples))
+
+    def _settle(self) -> None:
+        """Place what was gathered, in the order in which it came."""
+        gathered, self._gathered = self._gathered, []
+        if self._line_changed and gathered:
+            self._go_on_from(gathered[0][0])
+        newest = self._newest * SAMPLES
+        begins, reach = newest - self._shift, 0
+        record = self._open.get(self._newest) if newest >= self._audible_from else None
+        for position, payload, channel in gathered:
+            offset = position - begins
+            until = offset + len(payload)
+            if record is None or offset < 0 or until > SAMPLES:
+                self._place(payload, position + self._shift, channel)
+                continue
+            # Audible and in the newest second, as nearly all: a copy will do.
+            record[channel + offset : channel + until] = payload
+            if until > reach:
+                reach = until
+        if reach:
+            self._end = max(self._end, newest + reach)
+        if not (self._line_changed or self._stopped):
+            self._settle_at = (self._newest + 1) * SAMPLES - self._shift
 
     def _go_on_from(self, position: int) -> None:
         present = max(int((self._clock.now() - self._started) * SAMPLES), self._end)
@@ -129,16 +168,17 @@ class CallRecorder:
             record = self._turn_to(index)
             if record is None:
                 return
+        rest = payload[SAMPLES - offset :]
+        if rest:
+            payload = payload[: SAMPLES - offset]
         size = len(payload)
-        if offset + size > SAMPLES:
-            first = SAMPLES - offset
-            self._place(payload[first:], position + first, channel)
-            payload, size = payload[:first], first
         if position >= self._audible_from:
             start = channel + offset
             record[start : start + size] = payload
         if position + size > self._end:
             self._end = position + size
+        if rest:
+            self._place(rest, position + size, channel)
 
     def _turn_to(self, index: int) -> bytearray | None:
         """Open a second; None for one that was already written or that lies too far ahead."""
@@ -154,7 +194,7 @@ class CallRecorder:
         return record
 
     def _write(self, index: int) -> None:
-        file, record = self._file, bytes(self._open.pop(index))
+        file, record = self._file, self._open.pop(index)
         if not self._writer.put_sound(lambda: file.write(record, index)):
             self._dropped += 1
 

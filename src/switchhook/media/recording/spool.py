@@ -90,7 +90,7 @@ def read_file_key(folder: Path) -> tuple[bytes, bytes]:
         raise RecordingError("the password's key was never written: deriving it failed or the process died") from None
 
 
-def seal(record: bytes, index: int, header: SpoolHeader, data_key: bytes) -> bytes:
+def seal(record: bytes | bytearray, index: int, header: SpoolHeader, data_key: bytes) -> bytes | bytearray:
     """A record as it is written."""
     if not header.sealed:
         return record

@@ -100,7 +100,7 @@ class SpoolFile:
             raise
         self._created = True
 
-    def write(self, record: bytes, index: int) -> None:
+    def write(self, record: bytes | bytearray, index: int) -> None:
         """Write one second whole. Raises OSError when that fails; what was written is then zeroed, which reads as silence."""
         if self._created:
             data = spool.seal(record, index, self._header, self._data_key)
@@ -137,11 +137,11 @@ class SpoolFile:
             self._on_sealed(CallId(self._header.call_id))
 
 
-def _write_at(fd: int, data: bytes, position: int) -> None:
+def _write_at(fd: int, data: bytes | bytearray, position: int) -> None:
     done = 0
     try:
         while done < len(data):
-            done += os.pwrite(fd, data[done:], position + done)
+            done += os.pwrite(fd, data[done:] if done else data, position + done)
     except OSError:
         if done:
             os.pwrite(fd, bytes(done), position)

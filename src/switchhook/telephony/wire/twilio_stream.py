@@ -101,7 +101,10 @@ def read_sound(data: bytes) -> bytes | None:
 def read_timestamp_ms(data: bytes) -> int | None:
     """The time of a frame that `read_sound` has read."""
     start = data.find(_TIMESTAMP, 16, _FAR) + 13
-    return _number(data[start : data.find(b'"', start, start + 20)]) if start > 28 else None
+    if start < 29:
+        return None
+    text = data[start : data.find(b'"', start, start + 20)]
+    return int(text) if text.isdigit() and len(text) <= 15 else None
 
 
 def read(data: bytes) -> Message | None:

@@ -13,8 +13,10 @@ from switchhook.telephony.wire.sip.digest import Account, Challenge, Credentials
 from switchhook.telephony.wire.sip.message import Request, Response
 from switchhook.telephony.wire.sip.registration import (
     EXPIRES_S,
+    KEEPALIVE_S,
     MAX_RETRY_S,
     Binding,
+    KeepAlive,
     Register,
     Registration,
     RegistrationChanged,
@@ -38,9 +40,11 @@ class Line:
     requests: list[Request] = field(default_factory=list)
     changes: list[RegistrationChanged] = field(default_factory=list)
     ended: int = 0
+    keepalive: bool = False
+    kept: int = 0
 
     def __post_init__(self) -> None:
-        self.machine = Registration(BINDING, counting_entropy(), lambda: self.draw)
+        self.machine = Registration(BINDING, counting_entropy(), lambda: self.draw, self.keepalive)
 
     def settle(self) -> Line:
         for effect in self.machine.take():
@@ -50,6 +54,8 @@ class Line:
                 self.requests.append(request)
             elif isinstance(effect, RegistrationChanged):
                 self.changes.append(effect)
+            elif isinstance(effect, KeepAlive):
+                self.kept += 1
             else:
                 self.ended += 1
         return self
@@ -253,6 +259,39 @@ def test_a_binding_of_no_time_is_a_failure() -> None:
     assert line.changes[-1].detail == "the registrar took the binding back at once"
 
 
+@pytest.mark.parametrize(
+    ("headers", "draw", "wait_s"),
+    [
+        ((), 0.0, 0.8 * KEEPALIVE_S),
+        ((), 0.999999, KEEPALIVE_S),
+        ((("Flow-Timer", "100"),), 0.5, 90.0),
+        ((("Flow-Timer", "0"),), 0.5, 9.0),
+        ((("Flow-Timer", "soon"),), 0.5, 0.9 * KEEPALIVE_S),
+        ((("Flow-Timer", "99999999999999999999999"),), 0.5, 0.9 * KEEPALIVE_S),
+    ],
+)
+def test_the_flow_is_kept_open_while_the_binding_stands(headers: Headers, draw: float, wait_s: float) -> None:
+    line = Line(draw=draw, keepalive=True).start().answer(200, ("Expires", "600"), *headers)
+    for count in (1, 2):
+        assert line.wait() == pytest.approx(wait_s, abs=0.01)
+        assert line.kept == count
+    assert len(line.requests) == 1
+    line.stop().answer(200)
+    assert line.machine.deadline is None
+
+
+def test_a_binding_that_has_lapsed_keeps_no_flow_open() -> None:
+    line = Line(draw=0.5, keepalive=True).start().answer(200, ("Expires", "60"))
+    while line.registered:
+        line.wait()
+        if len(line.requests) > 1:
+            line.silence()
+    kept = line.kept
+    assert kept in (1, 2)
+    line.wait()
+    assert line.kept == kept
+
+
 def test_another_address_of_the_registrar_gets_a_request_of_its_own() -> None:
     line = Line().start()
     other = line.machine.request(SipUri("192.0.2.6", "acme", 5060))
@@ -287,9 +326,9 @@ STEPS: list[Step] = [
 ]
 
 
-@given(st.lists(st.sampled_from(STEPS), max_size=40), st.floats(0, 1, exclude_max=True))
-def test_whatever_comes_there_is_one_request_at_a_time_and_stopping_ends(steps: list[Step], draw: float) -> None:
-    line = Line(draw=draw).start()
+@given(st.lists(st.sampled_from(STEPS), max_size=40), st.floats(0, 1, exclude_max=True), st.booleans())
+def test_whatever_comes_there_is_one_request_at_a_time_and_stopping_ends(steps: list[Step], draw: float, keepalive: bool) -> None:
+    line = Line(draw=draw, keepalive=keepalive).start()
     for step in steps:
         if line.machine.deadline is None or line.machine.deadline > line.now + 0.001:
             line.now += 0.001

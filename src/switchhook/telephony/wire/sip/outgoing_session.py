@@ -223,7 +223,7 @@ class OutgoingSession:
             self._send(again, now)
             return
         detail = "; ".join([" ".join(response.reason.split()), *map(str, response.reasons)])
-        self._give_up("refused", detail[:MAX_DETAIL_CHARS], response.status, now)
+        self._give_up("refused", detail[:MAX_DETAIL_CHARS], response.status, now, response.retry_after)
         self.left()
 
     def _once_more(self, exchange: ClientExchange, response: Response) -> Request | None:
@@ -265,7 +265,7 @@ class OutgoingSession:
 
     # -- inside
 
-    def _give_up(self, reason: str, detail: str, status: int | None, now: float) -> None:
+    def _give_up(self, reason: str, detail: str, status: int | None, now: float, retry_after_s: int | None = None) -> None:
         """End an unanswered session: cancel what is under way."""
         if self._given_up or self.talk is not None:
             return
@@ -273,7 +273,7 @@ class OutgoingSession:
         self._due = None
         for dialog in self._dialogs.values():
             dialog.drop()
-        self.core.emit(Ended(self.number, reason, detail, status))
+        self.core.emit(Ended(self.number, reason, detail, status, retry_after_s))
         if self._invite is not None:
             self.core.layer.cancel(self._invite, now)
 

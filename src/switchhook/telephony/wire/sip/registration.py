@@ -23,6 +23,9 @@ MAX_EXPIRES_S = 86_400
 FIRST_RETRY_S = 30.0
 MAX_RETRY_S = 1800.0
 """RFC 5626 §4.5."""
+KEEPALIVE_S = 29.0
+"""A flow over UDP is used at least this often, unless the registrar's Flow-Timer says otherwise (RFC 5626 §4.4.1)."""
+_LEAST_KEEPALIVE_S, _MOST_KEEPALIVE_S = 10.0, 3600.0
 _SHORTEST_WAIT_S = 1.0
 _MAX_CHALLENGES = 3
 
@@ -63,13 +66,23 @@ class Unregistered:
     """Effect: after `stop`, nothing more follows."""
 
 
-RegistrationEffect: TypeAlias = Register | RegistrationChanged | Unregistered
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """Effect: send something on the flow of the registration, for the address translators on its way."""
+
+
+RegistrationEffect: TypeAlias = Register | RegistrationChanged | Unregistered | KeepAlive
 
 
 class Registration:
-    """Keeps one binding. `entropy` gives random bytes, `uniform` numbers in [0, 1) that keep many clients from acting at once."""
+    """Keeps one binding. `entropy` gives random bytes, `uniform` numbers in [0, 1) that keep many clients from acting at once.
 
-    def __init__(self, binding: Binding, entropy: Callable[[int], bytes], uniform: Callable[[], float]) -> None:
+    `keepalive`: ask for the flow to be kept open while the binding stands.
+    """
+
+    def __init__(
+        self, binding: Binding, entropy: Callable[[int], bytes], uniform: Callable[[], float], keepalive: bool = False
+    ) -> None:
         self.binding = binding
         self.service_route: tuple[str, ...] = ()
         """Route values that the registrar wants in our requests (RFC 3608)."""
@@ -90,6 +103,9 @@ class Registration:
         self._taking_back = False
         """Whether the REGISTER under way asks for zero seconds."""
         self._raised_expires = False
+        self._keepalive = keepalive
+        self._keepalive_s = KEEPALIVE_S
+        self._alive_at: float | None = None
         self._next_at: float | None = None
         self._valid_until: float | None = None
         self._stopping = False
@@ -102,7 +118,7 @@ class Registration:
     @property
     def deadline(self) -> float | None:
         """When `tick` is due."""
-        return min((at for at in (self._next_at, self._valid_until) if at is not None), default=None)
+        return min((at for at in (self._next_at, self._valid_until, self._alive_at) if at is not None), default=None)
 
     def take(self) -> list[RegistrationEffect]:
         """Effects so far."""
@@ -112,8 +128,11 @@ class Registration:
     def tick(self, now: float) -> None:
         """Refresh or try again; note that the binding has lapsed."""
         if self._valid_until is not None and now >= self._valid_until:
-            self._valid_until = None
+            self._valid_until = self._alive_at = None
             self._tell(False, "the registration has expired")
+        if self._alive_at is not None and now >= self._alive_at:
+            self._keep_alive(now)
+            self._effects.append(KeepAlive())
         if self._next_at is not None and now >= self._next_at:
             self._begin(now)
 
@@ -139,7 +158,7 @@ class Registration:
         if self._stopping:
             return
         self._stopping = True
-        self._next_at = None
+        self._next_at = self._alive_at = None
         if self._waiting:
             return
         if self.registered:
@@ -253,14 +272,21 @@ class Registration:
             return
         granted_s = self._granted(response)
         if granted_s < 1:
-            self._valid_until = None
+            self._valid_until = self._alive_at = None
             self._failed("the registrar took the binding back at once", None, now)
             return
         self._failures = 0
         self.service_route = tuple(response.headers.get_all("Service-Route"))
         self._valid_until = now + granted_s
         self._next_at = now + max(_SHORTEST_WAIT_S, granted_s * (0.8 + 0.1 * self._uniform()))
+        self._keepalive_s = _flow_timer(response)
+        if self._keepalive:
+            self._keep_alive(now)
         self._tell(True, "")
+
+    def _keep_alive(self, now: float) -> None:
+        """RFC 5626 §4.4.1: at a random time within the last fifth."""
+        self._alive_at = now + self._keepalive_s * (0.8 + 0.2 * self._uniform())
 
     def _granted(self, response: Response) -> float:
         """Seconds: our Contact's `expires`, else the Expires field, else what was asked for (RFC 3261 §10.2.4)."""
@@ -294,7 +320,7 @@ class Registration:
             self._effects.append(RegistrationChanged(registered, detail))
 
     def _end(self) -> None:
-        self._next_at = self._valid_until = None
+        self._next_at = self._valid_until = self._alive_at = None
         self._over = True
         self._effects.append(Unregistered())
 
@@ -307,6 +333,15 @@ def _challenges(response: Response, name: str) -> list[Challenge]:
         except GrammarError:
             continue  # of a scheme that is not ours
     return found
+
+
+def _flow_timer(response: Response) -> float:
+    """Seconds: what the registrar wants (RFC 5626 §10.3), else our own; within bounds."""
+    try:
+        wanted_s = float(parse_uint(response.headers.get("Flow-Timer") or ""))
+    except GrammarError:
+        return KEEPALIVE_S
+    return min(_MOST_KEEPALIVE_S, max(_LEAST_KEEPALIVE_S, wanted_s))
 
 
 def _expires_of(contact: NameAddr) -> int | None:

@@ -115,6 +115,8 @@ class Ended:
     detail: str = ""
     status: int | None = None
     """The final answer to an INVITE of ours that failed; 408 also for one that nobody answered."""
+    retry_after_s: int | None = None
+    """What that answer says of when to ask again (RFC 3261 §20.33)."""
 
 
 @dataclass(frozen=True, slots=True)

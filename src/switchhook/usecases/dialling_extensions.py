@@ -1,0 +1,75 @@
+"""The extensions behind an account's own trunks: what is no telephone number and may be dialled all the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from switchhook.domain.dialling import allows_extension
+from switchhook.domain.model import Trunk
+from switchhook.telephony.caller_identity import request_uri
+from switchhook.telephony.wire.sip.errors import GrammarError
+from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.usecases.numbering import is_emergency
+
+_SHORT = re.compile(r"[0-9]{1,6}")
+_SIP = ("sip:", "sips:")
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Somebody behind a trunk."""
+
+    name: str
+    """`1001`: the user part."""
+    trunk: str
+    uri: str
+    """Where it is dialled: at the trunk's own address."""
+
+
+class Extensions:
+    """Those that the trunks of one account allow, by rising priority of the trunks.
+
+    `own_hosts`: what peers call this server; a URI at one of them is meant for the trunk too, as phone systems write it that
+    know nobody beyond us. A URI at any other host than the trunk's own is no extension, whatever its user part is.
+    """
+
+    def __init__(self, trunks: Iterable[Trunk] = (), own_hosts: Collection[str] = ()) -> None:
+        listed = sorted((trunk for trunk in trunks if trunk.extensions), key=lambda trunk: trunk.priority)
+        self._trunks = [(_host(SipUri.parse(trunk.address)), trunk) for trunk in listed]
+        self._own_hosts = frozenset(host.strip("[]").lower() for host in own_hosts)
+
+    def find(self, text: str, country: str) -> Extension | None:
+        """The extension that somebody wrote: `1001`, `tel:1001`, `sip:1001@pbx.example`; never an emergency number."""
+        host, name = _parts(text)
+        if not name or is_emergency(name, country):
+            return None
+        for at, trunk in self._trunks:
+            if (host is None or host == at or host in self._own_hosts) and allows_extension(trunk.extensions, name):
+                return Extension(name, trunk.name, str(request_uri(name, trunk)))
+        return None
+
+
+def could_be_extension(text: str, country: str) -> bool:
+    """Whether a text that is no telephone number may be meant as an extension: a SIP address, or a few digits."""
+    _, name = _parts(text)
+    if not name or is_emergency(name, country):
+        return False
+    return text.strip().lower().startswith(_SIP) or _SHORT.fullmatch(name) is not None
+
+
+def _parts(text: str) -> tuple[str | None, str]:
+    """Host and user part of a SIP URI; of anything else no host, and the text."""
+    written = text.strip()
+    if not written.lower().startswith(_SIP):
+        return None, written[4:] if written[:4].lower() == "tel:" else written
+    try:
+        uri = SipUri.parse(written)
+    except GrammarError:
+        return "", ""
+    return _host(uri), uri.user or ""
+
+
+def _host(uri: SipUri) -> str:
+    return uri.host.rstrip(".").lower()
