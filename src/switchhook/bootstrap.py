@@ -192,7 +192,7 @@ class Server:
         self.media = MediaListener(settings.http_host, settings.media_listener_port, self._media_routes())
         self._accounts, self.accounts = dict[bytes, str](), dict[str, AccountSettings]()
         self._tasks: asyncio.TaskGroup | None = None
-        self._making: set[asyncio.Task[None]] = set()
+        self._making, self._telling = set[asyncio.Task[None]](), set[asyncio.Task[None]]()
         self._services: list[asyncio.Task[None]] = []
         self._delivering: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
@@ -311,23 +311,27 @@ class Server:
             self.delivery.stop()
             await asyncio.wait([self._delivering], timeout=DELIVERIES_GRACE_S)
         await self.dialling.close()
-        for task in [*self._making, *self._services]:
+        left = [*self._making, *self._telling, *self._services]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*self._making, *self._services, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
         await self.egress.close()
         await self.workers.close()
         await self.encoders.close()
         self.pacer.close()
 
     async def _finish_recordings(self) -> None:
-        """Sealed spools are told through the loop, and a job may start another one: wait until none is left, or for so long."""
+        """Sealed spools are told through the loop, and a job may start another one: wait until none is left, or for so long.
+
+        Customers are told meanwhile what became of their calls and recordings.
+        """
         end = self.clock.now() + RECORDINGS_GRACE_S
         while (left := end - self.clock.now()) > 0:
             await asyncio.to_thread(self.recorders.writer.close)
             await asyncio.sleep(0)
-            if not self._making:
+            if not (self._making or self._telling):
                 return
-            await asyncio.wait(set(self._making), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._making | self._telling, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     # -- parts -----------------------------------------------------------------------------------
 
@@ -368,9 +372,9 @@ class Server:
         place = PublicPlace(self.settings.public_url, self.settings.trusted_proxies)
         twilio = VoiceDoors(self.twilio, owners, place, self.clock.now).routes()
         vns = vns_routes(self.tokens.verify_token, customer)
-        return [health.routes(checks, self.metrics), vns, veevo, twilio, self._steering()]
+        return [health.routes(checks, self.metrics), vns, veevo, twilio, self._steering(place)]
 
-    def _steering(self) -> list[Any]:
+    def _steering(self, place: PublicPlace) -> list[Any]:
         """The Twilio-compatible surface with which backends steer their calls."""
         store, board = self.store, self.switchboard
         stores = surface.Stores(store.directory, store.calls, store.searches, store.recordings)
@@ -383,7 +387,8 @@ class Server:
             self.clock,
             self.egress,
             self.encoders.run,
-            self._spawn,
+            self._spawn_telling,
+            place.origin_of,
         )
         return surface.routes(house, self.next_flows)
 
@@ -493,10 +498,17 @@ class Server:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """A task on recordings, which a stopping server waits for."""
+        self._keep(work, self._making)
+
+    def _spawn_telling(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that tells a customer by status callbacks; a stopping server waits for it too."""
+        self._keep(work, self._telling)
+
+    def _keep(self, work: Coroutine[Any, Any, None], where: set[asyncio.Task[None]]) -> None:
         assert self._tasks is not None
         task = self._tasks.create_task(_guarded(work))
-        self._making.add(task)
-        task.add_done_callback(self._making.discard)
+        where.add(task)
+        task.add_done_callback(where.discard)
 
     def _recording_desks(self, files: RecordingFiles, box: SecretBox) -> tuple[RecordingDesk, KeptRecordings]:
         store, keep = self.store.recordings, timedelta(days=self.settings.recording_days)
@@ -525,11 +537,11 @@ def _new_call_id() -> CallId:
 
 
 async def _guarded(work: Coroutine[Any, Any, None]) -> None:
-    """A recording that goes wrong costs that recording; its spool stays for the next start."""
+    """A recording that goes wrong costs that recording; its spool stays for the next start. So with what a customer is told."""
     try:
         await work
     except Exception:
-        log.exception("a recording's work failed")
+        log.exception("the work on a recording or a status callback failed")
 
 
 async def _listen(start: Coroutine[Any, Any, None], setting: str) -> None:
@@ -556,7 +568,7 @@ def own_sip_hosts(settings: Settings) -> tuple[str, ...]:
 
 def sip_targets(settings: Settings) -> SipTargets:
     family = socket.AF_INET6 if ":" in settings.sip_host else socket.AF_INET
-    return SipTargets(DnsLookup(family), random.random, time.monotonic)
+    return SipTargets(DnsLookup(family), random.random, time.monotonic, settings.sip_transports)
 
 
 def _sip_config(settings: Settings) -> SipConfig:

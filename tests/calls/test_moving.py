@@ -188,6 +188,20 @@ def test_the_switchboard_finds_the_call_by_the_destinations_line() -> None:
     assert reasons == ["caller-hung-up", "line-refused-481"]
 
 
+def test_a_call_that_is_ending_has_no_place_to_take() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        house.leg.confirms = False
+        house.session.stop(Verdict(Ending.COMPLETED, "hung-up-by-us"))
+        late = house.replace(house.leg)
+        assert late is not None
+        assert late.done == ["reject 481"]
+
+    live(house, story)
+
+
 # -- an attended REFER whose peer leaves at once -----------------------------------------------------------------------
 
 

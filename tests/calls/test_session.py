@@ -782,6 +782,57 @@ def test_a_move_that_fails_leaves_the_talk_where_it_is() -> None:
     assert house.verdict == Verdict(Ending.COMPLETED, "caller-hung-up")
 
 
+def test_a_call_that_we_end_does_not_wait_for_a_move_under_way() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        house.session.stop(Verdict(Ending.COMPLETED, "hung-up-by-us"))
+        await asyncio.sleep(0.1)
+        assert house.dialer.legs[0].closed, "nobody is rung for a call that is over"
+        assert house.book.reports
+
+    live(house, story)
+    assert house.verdict.reason == "hung-up-by-us"
+
+
+def test_a_call_that_we_end_after_its_phone_hung_up_during_a_move_ends_at_once() -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_move(house)
+        await asyncio.sleep(0.1)
+        house.leg.emit(LegEnded("caller-hung-up"))
+        await asyncio.sleep(0.1)
+        house.session.stop(Verdict(Ending.INTERNAL_ERROR, "server-draining"))
+        await asyncio.sleep(0.1)
+        assert house.book.reports, "there is no line that could end any more"
+        assert house.dialer.legs[0].closed
+
+    live(house, story)
+    assert house.verdict.reason == "server-draining"
+
+
+def test_a_call_that_breaks_begins_nothing_more(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        asked_to_transfer(house, attended=False)
+        await asyncio.sleep(0.1)
+        house.lost(retryable=False)
+        house.session.fault(RuntimeError("broken"))
+        await asyncio.sleep(30)
+
+    live(house, story)
+    assert len(house.dialer.requests) == 1
+    assert [record.result for record in house.book.reports[0].transfers] == ["cancelled"]
+    assert [record.exc_info[1].args for record in caplog.records if record.exc_info and record.exc_info[1]] == [("broken",)]
+
+
 @pytest.mark.parametrize("answered", [True, False])
 def test_a_phone_that_hangs_up_once_its_refer_is_taken(answered: bool) -> None:
     house = House()

@@ -62,7 +62,8 @@ async def test_the_agent_puts_the_caller_through_to_an_extension(branch: Exchang
         await hears(call, CALLER_HZ)
         await call.hang_up()
         assert await caller.call.ended() == "them"
-        assert transfer_of(await caller.end())["transferCallResult"] == "Connected"
+        transfer = transfer_of(await caller.end())
+        assert (transfer["transferCallResult"], transfer["transferCalledNumber"]) == ("Connected", written)
         assert not carrier.taken
     await branch.all_given_back()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from alembic import command
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from switchhook.domain.model import CallId, Trunk
-from switchhook.domain.records import AccountSettings
+from switchhook.domain.records import AccountSettings, CallLine, LineKind
 from switchhook.store.database import Database
 from switchhook.store.migrate import alembic_config
 from switchhook.store.schema import metadata
@@ -26,6 +28,8 @@ ROWS = (
     " VALUES ('old', 'test-node', 'acme', '+17206999999', 'vns', 'inbound', '+17206999999', '+13035550123', 'sip', 'abc@host',"
     " '2026-04-17 16:26:12.560000+00:00', '2026-04-17 16:26:21+00:00', 'completed', 'success', true, false, true, true,"
     " false, :transfers, '{}', '{}')",
+    "INSERT INTO call_lines (call_id, position, kind, at, text, spoken_order, interrupted)"
+    " VALUES ('old', 0, 'caller', '2026-04-17 16:26:13+00:00', 'Hello!', 0, false)",
     "INSERT INTO recordings (call_id, account, format, encrypted, path, state, size_bytes, salvaged, created_at)"
     " VALUES ('old', 'acme', 'opus', false, 'recordings/old.opus', 'ready', 7, false, '2026-04-17 16:26:12+00:00')",
     "INSERT INTO recordings (call_id, account, format, encrypted, path, state, size_bytes, salvaged, created_at)"
@@ -66,6 +70,16 @@ async def test_the_first_version_comes_up_with_its_data(url: str) -> None:
         [transfer] = call.transfers
         assert (transfer.called, transfer.sip_status, transfer.referred) == ("+13035550199", None, False)
         assert transfer.ended_at - transfer.started_at == timedelta(seconds=7)
+        line = CallLine(CallId("old"), 1, LineKind.DESTINATION, START, "Who?", 1)
+        await store.calls.progress((), (line,), START)
+        assert [(said.kind, said.text) for said in await store.calls.journal(CallId("old"))] == [
+            (LineKind.CALLER, "Hello!"),
+            (LineKind.DESTINATION, "Who?"),
+        ]
+        with pytest.raises(IntegrityError):
+            await store.writer.submit(lambda connection: connection.execute(text("UPDATE call_lines SET kind = 'other'")).close())
+        await store.writer.submit(lambda connection: connection.execute(text("DELETE FROM calls")).close())
+        assert await store.calls.journal(CallId("old")) == [], "they go with their call"
         assert not await store.recordings.elsewhere(CallId("old"))
         assert not await store.recordings.elsewhere(CallId("without-call"))
     async with running_store(url, node="other-node") as other:

@@ -120,6 +120,49 @@ async def test_naptr_records_that_cannot_be_had_are_done_without() -> None:
     assert found == [Target("tcp", "127.0.0.1", 5090)]
 
 
+async def test_of_what_naptr_records_offer_only_our_own_transports_are_taken() -> None:
+    async with dns_server(ZONE) as server:
+        lookup = DnsLookup(nameserver=server.address)
+        found = await SipTargets(lookup, lambda: 0.0, Clock(), ("udp", "tcp")).locate(SipUri.parse("sip:pointed.test"))
+    assert {target.transport for target in found} == {"udp"}
+
+
+async def test_a_dns_server_that_never_answers_for_naptr_records_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sip_targets, "POINTERS_S", 0.02)
+
+    class Mute(Scripted):
+        async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
+            await asyncio.Event().wait()
+            return [], 0.0
+
+    lookup = Mute()
+    lookup.go.set()
+    places = SipTargets(lookup, lambda: 0.0, Clock())
+    async with asyncio.timeout(sip_targets.LOOKUP_S / 2):
+        found = await places.locate(SipUri.parse("sip:x.test"))
+    assert found == [Target("udp", "192.0.2.1", 5060)]
+    await places.close()
+
+
+async def test_a_call_does_not_wait_long_for_news_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sip_targets, "REFRESH_S", 0.02)
+    lookup, clock = Scripted(), Clock()
+    lookup.go.set()
+    places = SipTargets(lookup, lambda: 0.0, clock)
+    uri = SipUri.parse("sip:x.test:5060")
+    first = await places.locate(uri)
+    clock.now += 100
+    lookup.go.clear()
+    async with asyncio.timeout(sip_targets.LOOKUP_S / 2):
+        assert await places.locate(uri) == first
+    lookup.go.set()
+    lookup.found = ["192.0.2.2"]
+    async with asyncio.timeout(5):
+        while (await places.locate(uri))[0].host != "192.0.2.2":  # noqa: ASYNC110 - news come with a later call
+            await asyncio.sleep(0.01)
+    assert lookup.asked == 2, "the lookup under way was not given up"
+
+
 @pytest.mark.parametrize(
     ("uri", "complaint"),
     [
@@ -163,6 +206,7 @@ class Scripted:
     def __init__(self) -> None:
         self.asked = 0
         self.go = asyncio.Event()
+        self.found = ["192.0.2.1"]
 
     async def pointers(self, domain: str) -> tuple[Sequence[Pointer], float]:
         return [], 0.0
@@ -173,7 +217,7 @@ class Scripted:
     async def addresses(self, host: str) -> tuple[Sequence[str], float]:
         self.asked += 1
         await self.go.wait()
-        return ["192.0.2.1"], 60.0
+        return self.found, 60.0
 
 
 async def test_many_calls_share_one_lookup_and_one_that_is_given_up_does_not_take_it_from_the_others() -> None:

@@ -73,6 +73,13 @@ def test_what_is_none_is_refused(text: str) -> None:
     assert called(text) is None
 
 
+def test_the_emergency_numbers_of_the_accounts_own_countries_are_no_extensions_either() -> None:
+    known = Extensions([replace(PBX, extensions=("100-999",))])
+    for text in ("999", "sip:999@pbx.example"):
+        dialled = [judge(DiallingRules(), own, text, Usage(), NOON, known).allowed for own in (("US",), ("US", "GB"))]
+        assert dialled == [True, False]
+
+
 def test_a_telephone_number_is_judged_as_ever() -> None:
     assert called("+17205551212") == "+17205551212"
     assert called("+14165551212") is None

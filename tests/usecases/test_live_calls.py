@@ -297,6 +297,7 @@ async def test_destinations_and_shown_numbers_are_judged() -> None:
         return found
 
     assert await checked(RouteTo("sip:+13035551212@PBX.example:5070")) == RouteTo("+13035551212")
+    assert await checked(RouteTo("sip:1001@pbx.example")) == RouteTo("sip:1001@pbx.example"), "another trunk may have a 1001 too"
     assert await checked(RouteTo("+1", caller=NUMBER.number)) == RouteTo("+1", caller=NUMBER.number)
     assert await checked(RouteTo("+1", caller="(303) 263-9999")) == RouteTo("+1", caller="+13032639999")
     for route, code in (

@@ -46,11 +46,14 @@ class PartyLine:
 
     def ended(self, event: LegEnded) -> bool:
         """The line has ended. True: a move goes on without it, and `on_event` is told should that fail."""
-        return self._moving is not None and self._moving.leg_ended(event)
+        # A call that is ending waits for its own line alone.
+        return self._moving is not None and self._host.talking and self._moving.leg_ended(event)
 
     def replace(self, leg: OfferedLeg) -> None:
         """Somebody takes the party's place (INVITE with Replaces, RFC 3891)."""
-        if self.leg is None or leg.encoding is not self.leg.encoding:
+        if self.leg is None or not self._host.talking:
+            refuse(leg, 481)
+        elif leg.encoding is not self.leg.encoding:
             refuse(leg, 488)  # agent and recording speak the old line's
         else:
             take_over(leg, self._taken_over)
@@ -91,6 +94,12 @@ class PartyLine:
         """Give a move up, unless it has succeeded; idempotent."""
         if self._moving is not None:
             self._moving.close()
+
+    def hang_up(self) -> None:
+        """End the line in good order; `on_event` is told when it has ended, also of one that had ended and was being replaced."""
+        self.stop_moving()
+        if self.leg is not None:
+            self.leg.hang_up()
 
     def close(self) -> None:
         """End the line by force; idempotent."""

@@ -74,16 +74,10 @@ class AgentSeat:
         self.tell(lambda agent, now: agent.resume(leg.playout, now))
         self._listen(leg)
 
-    def move(self, leg: Leg) -> None:
-        """The party is on another line now; what was being said is cut off."""
-        self.tell(lambda agent, now: agent.move(leg.playout, now))
-        self._listen(leg)
-
     def hear_alone(self) -> None:
         """Nobody overhears the party any more."""
         self.overhear = None
-        if not self._closed:
-            self._listen(self._leg)
+        self._listen(self._leg)
 
     def tell(self, change: Callable[[Agent, float], None]) -> None:
         """Give the agent one input."""
@@ -103,9 +97,14 @@ class AgentSeat:
             steps.callback(self._driver.feed, self._agent.stop)
             if self._present:
                 steps.callback(self._leg.listen, None)
+        # What leads back here is let go: the memory of a seat does not wait for the garbage collector.
+        self._link = _NoLink()
+        del self._driver
         return self._agent.usage
 
     def _listen(self, leg: Leg) -> None:
+        if self._closed:
+            return
         self._leg, self._present = leg, True
         send, hear = self._link.send, self._agent.hear
 
@@ -149,8 +148,22 @@ class AgentSeat:
     def _on_frame(self, data: bytes) -> None:
         if self._closed:
             return
+        driver = self._driver
         try:
             self._agent.model_frame(data, self._clock.now())
         except Exception as fault:  # noqa: BLE001 - the call logs it
             self._on_fault(fault)
-        self._driver.drain()
+        driver.drain()
+
+
+class _NoLink:
+    """What a seat that was stopped has in place of its link."""
+
+    def open(self, url: str, headers: Mapping[str, str]) -> None:
+        """Nothing is opened."""
+
+    def send(self, text: bytes) -> None:
+        """Nobody is there."""
+
+    def close(self) -> None:
+        """It is closed."""

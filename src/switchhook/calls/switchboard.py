@@ -129,6 +129,7 @@ class Switchboard:
         finally:
             self.counts["ended"] += 1
             del self._live[session.attempt.call_id]
+            session.forget()
             if not self._live:
                 self._idle.set()
 

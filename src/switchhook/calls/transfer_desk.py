@@ -157,8 +157,8 @@ class TransferDesk:
             self._dropping = False
 
     def close(self) -> None:
-        """Give everything back; idempotent."""
-        transfer = self._transfer
+        """Give everything back; idempotent. Nothing further is begun, whatever the flow would do after this transfer."""
+        transfer, self._dropping = self._transfer, True
         if transfer is not None:
             transfer.close()
         self._transfer = None

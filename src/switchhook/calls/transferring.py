@@ -366,7 +366,7 @@ class CallTransfer:
             self._host.seat.resume(self._host.leg)
         order = self._order
         record = TransferRecord(
-            self._permits[0].called if self._permits else order.called,
+            self._called,
             order.caller,
             order.caller_name,
             self._started_at,
@@ -378,6 +378,12 @@ class CallTransfer:
             self._joined_at,
         )
         self._on_over(record, effect.put_through, _reason(effect))
+
+    @property
+    def _called(self) -> str:
+        """In E.164 as far as it is known; an extension as it was asked for, without the address of the phone system."""
+        known = self._permits[0].called if self._permits else ""
+        return known if known.startswith("+") else self._order.called
 
     def _release(self) -> None:
         joined = self._joined_at

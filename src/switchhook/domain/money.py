@@ -90,20 +90,14 @@ def total(parts: Iterable[Decimal | None]) -> Decimal | None:
 
 
 def token_costs(usage: Mapping[str, int], prices: ModelPrices | None) -> dict[str, Decimal | None]:
-    """The parts that a model's tokens make; `usage` has the keys of `CallReport.usage`."""
-    dollars = {
+    """The parts that a model's tokens make, as far as it said what they were of; `usage` has the keys of `CallReport.usage`."""
+    return {
         "input_text": _input(usage, prices, "text", TokenKind.TEXT_IN, TokenKind.TEXT_CACHED),
         "input_audio": _input(usage, prices, "audio", TokenKind.AUDIO_IN, TokenKind.AUDIO_CACHED),
         "input_image": _input(usage, prices, "image", TokenKind.IMAGE_IN, TokenKind.IMAGE_CACHED),
         "output_text": _output(usage, prices, "text", TokenKind.TEXT_OUT),
         "output_audio": _output(usage, prices, "audio", TokenKind.AUDIO_OUT),
     }
-    for side in ("input", "output"):
-        # A server that counted tokens without saying of what left nothing to price.
-        named = [name for name in dollars if name.startswith(side)]
-        if usage.get(side) and not any(usage.get(name) for name in named):
-            dollars |= dict.fromkeys(named)
-    return dollars
 
 
 def carrier_cost(seconds: Decimal, usd_per_minute: Decimal) -> Decimal:

@@ -114,7 +114,7 @@ class Pacer:
             self._arm()
 
     def leave(self, line: Beating, tick: int) -> None:
-        """The line whose beats fall on `tick` modulo 20 stops."""
+        """The line whose beats fall in the slot of `tick` stops."""
         self._ring.leave(line, tick)
 
     def close(self) -> None:

@@ -314,7 +314,7 @@ class RtpStream:
             self._beat_now()
 
     def _beat_now(self) -> None:
-        # One frame has one timestamp: a second frame within the same millisecond belongs to the next.
+        # One frame has one timestamp: a second frame within the same tick belongs to the next.
         self._emit(max(self._pacer.tick(), self._tick + 1))
         if not self._closed:
             self._pacer.join(self, self._tick)

@@ -11,7 +11,7 @@ import importlib
 import logging
 import socket
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -29,6 +29,10 @@ RETRY_S = 15.0
 """How long a failed lookup is not repeated; the answer of before is used meanwhile, however old."""
 LOOKUP_S = 4.0
 """Patience with DNS."""
+POINTERS_S = 1.0
+"""Patience with DNS about NAPTR records: some servers never answer for those, and they can be done without."""
+REFRESH_S = 0.5
+"""How long a call waits for news of an answer that it has, before it takes that (RFC 8767 §5); the lookup goes on."""
 MAX_NAMES = 256
 MAX_TARGETS = 8
 
@@ -109,10 +113,17 @@ class SipTargets:
     """Finds peers, and remembers a bounded number of answers.
 
     `uniform` gives numbers in [0, 1) that spread the load over SRV records by their weights. Who asks for the same at one time
-    waits for one lookup.
+    waits for one lookup. Of what NAPTR records offer, only `transports` are taken.
     """
 
-    def __init__(self, lookup: Lookup, uniform: Callable[[], float], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        uniform: Callable[[], float],
+        now: Callable[[], float],
+        transports: Collection[str] = ("udp", "tcp", "tls"),
+    ) -> None:
+        self._transports = transports
         self._lookup = lookup
         self._uniform = uniform
         self._now = now
@@ -150,9 +161,10 @@ class SipTargets:
     async def _pointed(self, domain: str) -> list[tuple[str, str]]:
         """Names of SRV records and their transports, as the domain wants them tried; none where it does not say."""
         try:
-            pointers: Sequence[Pointer] = await self._remembered((domain, "NAPTR"), self._lookup.pointers)
-        except TargetNotFound as error:
-            logger.info("sip.target: NAPTR records are left out: %s", error)
+            async with asyncio.timeout(POINTERS_S):
+                pointers: Sequence[Pointer] = await self._remembered((domain, "NAPTR"), self._lookup.pointers)
+        except (TargetNotFound, TimeoutError) as error:
+            logger.info("sip.target: NAPTR records of %s are left out: %s", domain, str(error) or "no answer in time")
             return []
         wanted = sorted(pointers, key=lambda pointer: (pointer.order, pointer.preference))
         found = [
@@ -160,7 +172,8 @@ class SipTargets:
             for pointer in wanted
             if pointer.flags.lower() == "s"
         ]
-        return [(name, transport) for name, transport in found if name and transport]
+        # RFC 3263 §4.1: what we do not speak is passed over.
+        return [(name, transport) for name, transport in found if name and transport in self._transports]
 
     async def _by_services(self, domain: str, names: Iterable[tuple[str, str]]) -> list[Target]:
         for name, transport in names:
@@ -207,6 +220,9 @@ class SipTargets:
             task = asyncio.get_running_loop().create_task(self._ask(key, ask))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._asked(key, done))
+        if known is not None and not known.failure:
+            await asyncio.wait([task], timeout=REFRESH_S)
+            return task.result() if task.done() else known.answer
         return await asyncio.shield(task)
 
     def _asked(self, key: _Key, task: asyncio.Task[Sequence[Any]]) -> None:

@@ -89,10 +89,12 @@ class CallRecordings:
     async def of_call(self, who: Principal, sid: str) -> list[RecordingView]:
         """None or one."""
         session = self._live.live(who, sid)
-        if session is not None and session.recorded.begun_at is not None:
+        if session is not None and session.recorded.running:
             return [_of_live(session)]
         call = await self._live.call(who, sid)
         record = await self._store.get(call.attempt.call_id)
+        if session is not None and session.recorded.begun_at is not None and (record is None or record.purge_at is None):
+            return [_of_live(session)]  # it was stopped, and its file is not made yet
         return [] if record is None or self._gone(record) else [await self._of_record(record, sid)]
 
     async def one(self, who: Principal, recording_sid: str) -> RecordingView:

@@ -14,8 +14,11 @@ from switchhook.domain.plan import CallPlan
 from switchhook.domain.report import CallReport
 from switchhook.usecases.model_names import conversations, plan_model
 
-_CACHED = ("cached_text", "cached_audio", "cached_image")
-_TOLD_APART = {"input": ("input_text", "input_audio", "input_image"), "output": ("output_text", "output_audio")}
+_TOLD_APART = {
+    "input": ("input_text", "input_audio", "input_image"),
+    "cached": ("cached_text", "cached_audio", "cached_image"),
+    "output": ("output_text", "output_audio"),
+}
 _NO_AGENT = dict.fromkeys(("input_text", "input_audio", "input_image", "output_text", "output_audio"), Decimal(0))
 
 
@@ -24,19 +27,15 @@ def call_costs(report: CallReport, plan: CallPlan, prices: PriceTable) -> CallCo
     day = report.attempt.started_at.date()
     tokens: dict[str, Decimal | None] = dict(_NO_AGENT)
     if any(conversations(plan.flow)):
-        unknown = dict.fromkeys(untold(report.usage))
-        tokens = {**token_costs(report.usage, prices.model(plan_model(plan), day)), **unknown}
+        tokens = token_costs(report.usage, prices.model(plan_model(plan), day))
+        tokens |= dict.fromkeys(tokens.keys() & _unpriced(report.usage))
     return CallCosts({**tokens, "carrier": _carrier(report, plan, prices, day)})
 
 
 def untold(usage: Mapping[str, int]) -> frozenset[str]:
-    """Parts whose tokens nobody knows: the model counted more, in or out, than it said what they were of. To price what it did
-    say, or the rest as if it were text, would be a guess."""
+    """Parts whose tokens nobody knows: the model counted more, in, out or cached, than it said what they were of."""
     sides = (side for side, parts in _TOLD_APART.items() if usage.get(side, 0) > sum(usage.get(part, 0) for part in parts))
-    parts = {part for side in sides for part in _TOLD_APART[side]}
-    if usage.get("cached", 0) > sum(usage.get(part, 0) for part in _CACHED):  # cheaper ones, but of which kind?
-        parts.update(_TOLD_APART["input"])
-    return frozenset(parts)
+    return frozenset(part for side in sides for part in _TOLD_APART[side])
 
 
 def connected_seconds(report: CallReport) -> Decimal:
@@ -53,6 +52,13 @@ def as_record(costs: CallCosts | None) -> Mapping[str, str]:
         return {}
     amounts = {**costs.parts, "total": costs.total}
     return {name: plain(amount) for name, amount in amounts.items() if amount is not None}
+
+
+def _unpriced(usage: Mapping[str, int]) -> frozenset[str]:
+    """Parts without a price: to price what the model did say, or the rest as if it were text, would be a guess."""
+    unknown = untold(usage)
+    # Cached tokens are cheaper ones that came in, but of which kind?
+    return unknown if unknown.isdisjoint(_TOLD_APART["cached"]) else unknown.union(_TOLD_APART["input"])
 
 
 def _carrier(report: CallReport, plan: CallPlan, prices: PriceTable, day: date) -> Decimal | None:

@@ -40,23 +40,25 @@ class Extensions:
         self._trunks = [(_host(SipUri.parse(trunk.address)), trunk) for trunk in listed]
         self._own_hosts = frozenset(host.strip("[]").lower() for host in own_hosts)
 
-    def find(self, text: str, country: str) -> Extension | None:
-        """The extension that somebody wrote: `1001`, `tel:1001`, `sip:1001@pbx.example`; never an emergency number."""
+    def find(self, text: str, countries: Iterable[str]) -> Extension | None:
+        """The extension that somebody wrote: `1001`, `tel:1001`, `sip:1001@pbx.example`; no emergency number of `countries`."""
         host, name = _parts(text)
-        if not name or is_emergency(name, country):
-            return None
         for at, trunk in self._trunks:
             if (host is None or host == at or host in self._own_hosts) and allows_extension(trunk.extensions, name):
-                return Extension(name, trunk.name, str(request_uri(name, trunk)))
+                return None if _is_emergency(name, countries) else Extension(name, trunk.name, str(request_uri(name, trunk)))
         return None
 
 
-def could_be_extension(text: str, country: str) -> bool:
+def could_be_extension(text: str, countries: Iterable[str]) -> bool:
     """Whether a text that is no telephone number may be meant as an extension: a SIP address, or a few digits."""
     _, name = _parts(text)
-    if not name or is_emergency(name, country):
+    if not name or _is_emergency(name, countries):
         return False
     return text.strip().lower().startswith(_SIP) or _SHORT.fullmatch(name) is not None
+
+
+def _is_emergency(name: str, countries: Iterable[str]) -> bool:
+    return any(is_emergency(name, country) for country in countries)
 
 
 def _parts(text: str) -> tuple[str | None, str]:

@@ -93,14 +93,16 @@ def judge(
 
     `own_countries`: those of the account's own numbers; `extensions`: those of its trunks. The permit has no token yet.
     """
-    extension = extensions.find(number_text, rules.default_country)
+    # A phone system may stand in any of them.
+    countries = (rules.default_country, *own_countries)
+    extension = extensions.find(number_text, countries)
     if extension is not None:
         known = RuleVerdict("number", True, f"{extension.name} is in extensions of the trunk {extension.trunk}")
         return _judgement(rules, usage, None, extension.uri, (known, *_limits(rules, usage)))
     number = read_number(number_text, rules.default_country)
     if isinstance(number, NumberRefused):
         message = number.message
-        if could_be_extension(number_text, rules.default_country):
+        if could_be_extension(number_text, countries):
             message += "; an extension of your own phone system is dialled when extensions of its trunk names it"
         return Judgement(None, (RuleVerdict("number", False, message),), DialRefused("number", message))
     return _judgement(rules, usage, number, number.e164, tuple(_verdicts(rules, own_countries, number, usage, now_utc)))

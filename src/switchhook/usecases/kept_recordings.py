@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -28,9 +27,6 @@ class NodeRecordings(RecordingStore, Protocol):
 
     async def elsewhere(self, call_id: CallId) -> bool:
         """Whether the recording is known to lie on another server's disk."""
-
-    async def expired(self, now: datetime, limit: int, after: RecordingRecord | None = None) -> list[RecordingRecord]:
-        """Recordings of this server that are gone and whose files may still lie there, longest first, from behind `after` on."""
 
 
 class KeptRecordings:

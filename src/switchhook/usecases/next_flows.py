@@ -39,6 +39,8 @@ _BAD_CALLER = 13214
 _BAD_NUMBER = 13223
 _HTTP_FAILED = 11200
 _NOT_TWIML = 12300
+_MOST_EXTENSION_DIGITS = 6
+"""The user part of a SIP URI that has more is a telephone number."""
 _TEXT = ("", "text/xml", "application/xml", "text/html", "application/twiml+xml")
 _DIAL_STATUS = {
     DialResult.CONNECTED.value: "completed",
@@ -57,7 +59,7 @@ Read = Callable[[bytes, str | None], tuple[Action, ...]]
 PairOf = Callable[[LiveSession], Pair | None]
 """What a call's requests are signed with."""
 SipUser = Callable[[str, str], str | None]
-"""(account, SIP URI) → the number to dial, when the URI leads to a trunk of the account."""
+"""(account, SIP URI) → its user part, when the URI leads to a trunk of the account."""
 
 
 class NextFlowDesk:
@@ -127,7 +129,8 @@ class NextFlowDesk:
             found = self._sip_user(account, number)
             if found is None:
                 raise FlowUnreadable(_BAD_NUMBER, "Dial: <Sip> must name a host of one of the account's trunks")
-            number = found
+            # Several trunks may have an extension of one name: the host says which is meant.
+            number = found if sum(char.isdigit() for char in found) > _MOST_EXTENSION_DIGITS else number
         if route.caller is None:
             return replace(route, number=number)
         caller = e164(route.caller)

@@ -49,7 +49,10 @@ class NumberDesk:
         self._one_at_a_time = asyncio.Lock()
 
     async def register(self, account: str, number: str, settings: Mapping[str, Any]) -> Registration | NotRegistered:
-        """Lay `settings` over what the number has; `number` is E.164. Asked again it changes nothing. Raises StoreUnavailable."""
+        """Lay `settings` over what the number has; `number` is E.164. Asked again it changes nothing.
+
+        Raises StoreUnavailable, DirectoryChanged when others changed the configuration each time.
+        """
         async with self._one_at_a_time:
             for _ in range(TRIES - 1):
                 with suppress(DirectoryChanged):

@@ -117,8 +117,11 @@ class RecordingStore(Protocol):
     async def remove(self, account: str, call_id: CallId, now: datetime) -> RecordingRecord | None:
         """From now on nobody finds it; gives what it was, or None when the account has no such recording (any more)."""
 
-    async def expired(self, now: datetime, limit: int) -> list[RecordingRecord]:
-        """Recordings that are gone and whose files may still lie there, longest first. Not those whose files are being made."""
+    async def expired(self, now: datetime, limit: int, after: RecordingRecord | None = None) -> list[RecordingRecord]:
+        """Recordings of this server that are gone and whose files may still lie there, longest first, from behind `after` on.
+
+        Not those whose files are being made.
+        """
 
     async def forget(self, call_ids: Sequence[CallId]) -> None:
         """Nothing of these recordings is left."""

@@ -82,3 +82,14 @@ def test_a_goodbye_that_nobody_would_hear_is_not_asked_for() -> None:
     talk.wait(100)
     assert talk.model.requests == 0
     assert talk.ends == []
+
+
+def test_an_answer_that_begins_when_nobody_listens_is_given_when_the_pause_is_over() -> None:
+    talk = Talk(speaks_first=False).start()
+    talk.press("1#")
+    assert len(talk.model.sent("response.create")) == 1
+    talk.feed(talk.agent.pause)
+    talk.does(lambda model: model.respond())
+    assert len(talk.model.sent("response.cancel")) == 1
+    talk.feed(lambda now: talk.agent.resume(talk.playout, now))
+    assert len(talk.model.sent("response.create")) == 2

@@ -77,6 +77,14 @@ def test_tokens_that_were_not_told_apart_have_no_price() -> None:
     assert (costs["inputTextTokens"], costs["outputTextTokens"], costs["totalCost"]) == (None, 5, None)
 
 
+def test_cached_tokens_of_an_unknown_kind_take_the_price_away_and_no_known_count() -> None:
+    usage = {"input": 455, "input_text": 365, "input_audio": 90, "cached": 40}
+    costs = told(priced(report(usage=usage)))["costBreakdown"]
+    assert (costs["inputTextTokens"], costs["inputAudioTokens"]) == (365, 90)
+    assert (costs["cachedInputTextTokens"], costs["cachedInputAudioTokens"]) == (None, None)
+    assert (costs["costInputText"], costs["costInputAudio"], costs["costOutputText"]) == (None, None, 0)
+
+
 def test_a_number_may_have_another_price_for_its_minutes() -> None:
     costs = told(priced(report(number=number(twilio_usd_per_minute="0.01"))))["costBreakdown"]
     assert costs["costTwilio"] == Decimal("0.00782")

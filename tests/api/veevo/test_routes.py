@@ -20,7 +20,7 @@ from switchhook.domain.errors import DirectoryChanged
 from switchhook.domain.model import Number
 from switchhook.domain.records import AccountSettings, Directory, DirectoryUpdate
 from switchhook.usecases.apply import Applier
-from switchhook.usecases.number_desk import NumberDesk
+from switchhook.usecases.number_desk import TRIES, NumberDesk
 from tests.api.veevo.cases import VEEVO
 
 NUMBER = "+15551234567"
@@ -161,6 +161,17 @@ async def test_a_number_that_another_server_registers_meanwhile_is_not_taken_fro
         door.directory.meanwhile = [elsewhere]
         assert (await door.post())[0] == 409
         assert door.directory.numbers[NUMBER].account == "other"
+
+
+async def test_who_finds_the_configuration_changing_all_the_time_is_asked_to_come_again() -> None:
+    async with opened() as door:
+
+        def elsewhere() -> None:
+            door.directory.writes += 1
+
+        door.directory.meanwhile = [elsewhere] * TRIES
+        assert (await door.post())[0] == 503
+        assert (await door.post())[0] == 201
 
 
 async def test_of_two_accounts_that_ask_at_one_time_one_gets_the_number() -> None:

@@ -486,6 +486,7 @@ class RealtimeAgent:
         self._deadlines["progress"] = now + patience.PROGRESS_S
         if self._paused:
             self._take_back()
+            responses.wanted = responses.wanted or responses.asked  # it is made when the pause is over
         elif self._farewell is not None:
             if responses.asked and self._farewell.response_id is None:
                 self._farewell.response_id = responses.active

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Responses:
-    """What is known of the model's responses; all of it is forgotten with the session, but for what is still owed.
+    """What is known of the model's responses; a session that is gone leaves what is still owed, and whether the model failed.
 
     `active`: id of the response that the model makes (empty: it did not say); None: none. `asked`: ours is to begin.
     `wanted`: one is owed, and asked for as soon as it may be. `turn_owed`: the server heard the party finish and answers by

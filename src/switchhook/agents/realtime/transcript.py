@@ -43,6 +43,11 @@ class _Line:
             return False
         return self.complete or (self.share < 1.0 and bool(self.text)) or self.share == 0.0
 
+    @property
+    def heard_text(self) -> str:
+        """The words that were heard, as far as they are known."""
+        return heard_words(self.text, 1.0 if self.share is None else self.share).strip()
+
 
 def heard_words(text: str, share: float) -> str:
     """The beginning of the text, cut at the end of the word nearest to this share of its length."""
@@ -78,7 +83,7 @@ class Transcript:
     def so_far(self) -> list[tuple[Speaker, str]]:
         """Speaker and text, for a model session that takes over: the last lines told, and those under way as far as they came."""
         lines = [line for line in map(self._lines.__getitem__, self._sequence) if not line.void]
-        under_way = [(line.speaker, line.text.strip()) for line in lines if line.speaker is Speaker.CALLER or line.sounded]
+        under_way = [(line.speaker, line.heard_text) for line in lines if line.speaker is Speaker.CALLER or line.sounded]
         return [*self._told, *((speaker, text) for speaker, text in under_way if text)]
 
     def place(self, item_id: str, previous_item_id: str | None, speaker: Speaker, now: float) -> None:
@@ -159,9 +164,11 @@ class Transcript:
         blocked_final = False
         for item_id in list(self._sequence):
             line = self._lines[item_id]
-            if line.void or (all_of_them and not line.final):
+            # Of a line that was heard more text may have been to come; what came of it was said.
+            final = line.final or (all_of_them and line.share is not None)
+            if line.void or (all_of_them and not final):
                 self._forget(item_id, line)
-            elif not line.final:
+            elif not final:
                 # A line that was waited for in vain has its place and holds nobody up again.
                 if patience and line.order is None:
                     line.order = self._take_order()
@@ -177,15 +184,14 @@ class Transcript:
         return out
 
     def _utterance(self, item_id: str, line: _Line) -> list[Utterance]:
-        share = 1.0 if line.share is None else line.share
-        text = heard_words(line.text, share).strip()
+        text = line.heard_text
         order = line.order if line.order is not None else self._take_order()
         self._forget(item_id, line)
         if not text:
             return []
         self._told.append((line.speaker, text))
         at = self._began_utc + timedelta(seconds=line.at - self._began)
-        return [Utterance(line.speaker, text, order, at, interrupted=share < 1.0)]
+        return [Utterance(line.speaker, text, order, at, interrupted=line.share is not None and line.share < 1.0)]
 
     def _take_order(self) -> int:
         self._next_order += 1

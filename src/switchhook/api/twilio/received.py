@@ -38,9 +38,12 @@ class PublicPlace:
 
     def url_of(self, request: web.Request) -> str:
         """The URL that the other side asked for, query included."""
-        return (self._public_url or self._origin(request)) + request.raw_path
+        return self.origin_of(request) + request.raw_path
 
-    def _origin(self, request: web.Request) -> str:
+    def origin_of(self, request: web.Request) -> str:
+        """Scheme, host and port that the other side asked for."""
+        if self._public_url is not None:
+            return self._public_url
         scheme, host = request.scheme, request.host
         if self._trusts(request.remote):
             scheme = _first(request.headers.get(hdrs.X_FORWARDED_PROTO)) or scheme

@@ -51,7 +51,11 @@ Answer = Callable[[Asked], Awaitable[web.StreamResponse]]
 class SteeringDoors:
     """The doors of the surface."""
 
-    def __init__(self, live: LiveCalls, ordered: OrderedCalls, recordings: CallRecordings) -> None:
+    def __init__(
+        self, live: LiveCalls, ordered: OrderedCalls, recordings: CallRecordings, origin_of: Callable[[web.Request], str]
+    ) -> None:
+        """`origin_of`: scheme and host by which a request reached us."""
+        self._origin_of = origin_of
         self._live = live
         self._ordered = ordered
         self._recordings = recordings
@@ -172,7 +176,7 @@ class SteeringDoors:
         return web.json_response(wire.page("recordings", shown, path, forms.query_of(asked.form.fields), turn))
 
     async def _record(self, asked: Asked) -> web.StreamResponse:
-        told = forms.read_recording_order(asked.form, origin_of(asked.request))
+        told = forms.read_recording_order(asked.form, self._origin_of(asked.request))
         view = await self._recordings.start(asked.who, asked.names["call"], told)
         return web.json_response(wire.recording(view, asked.account_sid, below_call=True), status=201)
 
@@ -207,16 +211,6 @@ class SteeringDoors:
             response = web.FileResponse(path, headers=headers)
             await response.prepare(asked.request)  # sends it all; afterwards the file may go
             return response
-
-
-def origin_of(request: web.Request) -> str:
-    """How whoever asks reaches us, by its own word or its proxy's: it is told to nobody else."""
-    scheme = _first(request.headers.get(hdrs.X_FORWARDED_PROTO)) or request.scheme
-    return f"{scheme}://{_first(request.headers.get(hdrs.X_FORWARDED_HOST)) or request.host}"
-
-
-def _first(value: str | None) -> str:
-    return (value or "").partition(",")[0].strip()
 
 
 async def _form(request: web.Request) -> Form:

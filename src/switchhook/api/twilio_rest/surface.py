@@ -50,6 +50,8 @@ class House:
     """Runs a function in a worker process."""
     spawn: Callable[[Coroutine[Any, Any, None]], object]
     """Keeps a coroutine alive until it is done."""
+    origin_of: Callable[[web.Request], str]
+    """Scheme, host and port by which a request reached us."""
 
 
 def signed(auth_token: str, url: str, fields: Fields) -> Mapping[str, str]:
@@ -71,4 +73,4 @@ def routes(house: House, flows: NextFlowDesk) -> list[web.RouteDef]:
     ordered = OrderedCalls(house.outgoing, house.board, (stores.numbers, stores.calls), flows, telling)
     kept = (stores.recordings, house.kept)
     recordings = CallRecordings(live, kept, RecordingNews(kept, callbacks, signed, house.spawn), house.run, clock)
-    return SteeringDoors(live, ordered, recordings).routes()
+    return SteeringDoors(live, ordered, recordings, house.origin_of).routes()

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from switchhook.api.veevo.schema import address_fits
 from switchhook.domain.addresses import Network, literal
-from switchhook.domain.errors import StoreUnavailable
+from switchhook.domain.errors import DirectoryChanged, StoreUnavailable
 from switchhook.domain.phone import e164
 from switchhook.usecases.number_desk import NotRegistered, NumberDesk, Registration
 from switchhook.usecases.numbering import country_of
@@ -112,6 +112,8 @@ def _guarded(
             return failure(error.status, error.reason)
         except StoreUnavailable:
             return failure(503, "The database cannot be reached; try again", {hdrs.RETRY_AFTER: RETRY_AFTER_S})
+        except DirectoryChanged:
+            return failure(503, "Others change the configuration at this moment; try again", {hdrs.RETRY_AFTER: RETRY_AFTER_S})
         except Exception:  # the edge of the request's task; the path alone is logged, a query may hold a secret
             logger.exception("request failed: %s %s", request.method, request.path)
             return failure(500, "Internal error")

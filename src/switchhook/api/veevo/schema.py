@@ -5,13 +5,13 @@ An unknown key or a bad value is an error that names the field and the cure. No 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from switchhook.api.settings_cache import SettingsCache
 from switchhook.api.veevo import profile
 from switchhook.api.veevo.profile import Dialect
 from switchhook.domain.errors import ApplyError
@@ -111,9 +111,8 @@ def read_number_settings(settings: JsonObject) -> JsonObject:
         ) from None
 
 
-def settings_of(settings: Mapping[str, Any]) -> NumberSettings:
-    """Settings that were validated before."""
-    return NumberSettings.model_validate(settings)
+settings_of = SettingsCache(NumberSettings.model_validate)
+"""Settings that were validated before."""
 
 
 def _complaint(place: tuple[int | str, ...], kind: str, message: str) -> str:

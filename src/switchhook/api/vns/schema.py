@@ -9,12 +9,13 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from switchhook.api.settings_cache import SettingsCache
 from switchhook.api.vns import profile
 from switchhook.api.vns.profile import NumberFormat
 from switchhook.domain import phone
@@ -229,6 +230,5 @@ def webhook_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {**headers, **ours}
 
 
-def settings_of(settings: Mapping[str, Any]) -> NumberSettings:
-    """Settings that were validated before."""
-    return NumberSettings.model_validate(settings)
+settings_of = SettingsCache(NumberSettings.model_validate)
+"""Settings that were validated before."""
