@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -67,12 +68,12 @@ async def test_early_media_then_an_answer_with_echo(scenario: str, line: Encodin
         assert call.progress == [(183, True)]
         early = loud(call.heard_early, house)
         assert len(early) >= 4000
-        assert tones.frequency_hz(early, house) == pytest.approx(440, abs=5)
+        assert pitch_hz(early, house) == pytest.approx(440, abs=5)
         del call.heard[:]
         call.leg.playout.enqueue("tone", tones.tone([700], 1000, house), asyncio.get_running_loop().time())
         call.leg.playout.finish("tone", asyncio.get_running_loop().time())
         await machine.until(lambda: len(loud(call.heard, house)) >= 4000)
-        assert tones.frequency_hz(loud(call.heard, house), house) == pytest.approx(700, abs=5)
+        assert pitch_hz(loud(call.heard, house), house) == pytest.approx(700, abs=5)
         call.leg.hang_up()
         await content(process, tmp_path)
         assert call.endings == [LegEnded("hung-up")]
@@ -83,6 +84,11 @@ async def test_early_media_then_an_answer_with_echo(scenario: str, line: Encodin
 def loud(heard: bytes | bytearray, encoding: Encoding) -> bytes:
     """What is no silence."""
     return bytes(heard).strip(b"\xff\x7f" if encoding is Encoding.PCMU else b"\xd5\x55")
+
+
+def pitch_hz(sound: bytes, encoding: Encoding) -> float:
+    """What most pieces of 0.2 s sound like: sipp may send a packet late, which leaves a hole in one of them."""
+    return median(tones.frequency_hz(sound[at : at + 1600], encoding) for at in range(0, len(sound) - 1599, 800))
 
 
 async def test_digest(tmp_path: Path) -> None:
