@@ -182,7 +182,7 @@ def _reply(
     consecutive = np.diff(heard) == 1
     figures.jitter_ms.extend((np.abs(steps[1:][consecutive[1:]] - FRAME_S) * 1000).tolist())
     figures.gaps += int(np.count_nonzero(steps[1:] > GAP_S))
-    played = int(heard.max()) + 1
+    played = int(np.max(heard)) + 1
     cut = cut_at is not None and played < reply["pieces"] * FRAMES_PER_PIECE
     silenced_at, missing_ms = _silenced(cleared, float(at[-1]))
     if cut_at is not None:

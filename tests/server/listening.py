@@ -46,7 +46,7 @@ def share_at(signal: Signal, frequency_hz: float, rate_hz: int = RATE_HZ) -> flo
     """How much of the signal's energy lies within 30 Hz of a frequency, 0 to 1."""
     spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)))) ** 2
     frequencies = np.fft.rfftfreq(len(signal), 1 / rate_hz)
-    return float(spectrum[np.abs(frequencies - frequency_hz) <= 30].sum() / max(spectrum.sum(), 1e-9))
+    return float(np.sum(spectrum[np.abs(frequencies - frequency_hz) <= 30])) / max(float(np.sum(spectrum)), 1e-9)
 
 
 def linear(ulaw: bytes) -> Signal:

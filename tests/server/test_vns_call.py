@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.server.call_end import FIELDS, TICKS, log_texts, spoken_lines
@@ -138,7 +139,7 @@ def _check_recording(path: Path) -> None:
         assert abs(peak_hz(loud) - frequency_hz) < NEAR_HZ
         assert abs(len(loud) / 8 - spoken_ms) <= 40
         assert share_at(loud, frequency_hz) > 0.8
-    first_of_caller, first_of_agent = (int((abs(channel) > 1000).argmax()) for channel in (left, right))
+    first_of_caller, first_of_agent = (int(np.argmax(abs(channel) > 1000)) for channel in (left, right))
     assert first_of_agent + 700 * 8 < first_of_caller  # the caller spoke after the greeting
 
 
