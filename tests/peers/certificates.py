@@ -41,7 +41,9 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._count = 0
         constraints = x509.BasicConstraints(ca=True, path_length=None)
+        signing = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         own = self._begin(self._name, self._key.public_key()).add_extension(constraints, critical=True)
+        own = own.add_extension(signing, critical=True)
         self.file = str(folder / f"{name}.pem")
         Path(self.file).write_bytes(own.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
@@ -74,4 +76,6 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(hours=1))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
