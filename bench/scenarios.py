@@ -129,9 +129,9 @@ def recording(settings: Settings) -> Outcome:
             if record:
                 workers = calls.server.worker_cpu_s()
                 calls.hang_up(numbers)
+                seconds = settings.calls * (time.monotonic() - began)
                 calls.until(lambda state: state["up"] == 0, "hanging up")
                 encoded = _until_idle(calls) - workers
-                seconds = settings.calls * (time.monotonic() - began)
                 outcome.values["encoding_ms"] = 1000 * encoded / seconds
             notes = calls.finish()
         figures, doubts = judged(spans[record], notes)

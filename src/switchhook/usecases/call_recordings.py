@@ -93,6 +93,7 @@ class CallRecordings:
             return [_of_live(session)]
         call = await self._live.call(who, sid)
         record = await self._store.get(call.attempt.call_id)
+        session = self._live.live(who, sid)  # it may have ended meanwhile
         if session is not None and session.recorded.begun_at is not None and (record is None or record.purge_at is None):
             return [_of_live(session)]  # it was stopped, and its file is not made yet
         return [] if record is None or self._gone(record) else [await self._of_record(record, sid)]
@@ -185,7 +186,7 @@ class CallRecordings:
         own, status, seconds = _recording_sid(record.call_id), _OF_STATE[record.state], None
         if status is RecordingStatus.COMPLETED and record.format == "wav" and not record.encrypted:
             found = await self._kept.file(record.account, record.call_id)
-            with suppress(OSError, wave.Error):
+            with suppress(OSError, EOFError, wave.Error):
                 seconds = await asyncio.to_thread(wav_seconds, found[1]) if found is not None else None
         return RecordingView(own, sid, status, record.created_at, record.encrypted, record.format, seconds)
 

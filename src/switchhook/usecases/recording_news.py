@@ -6,6 +6,7 @@ import asyncio
 import logging
 import wave
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
@@ -87,7 +88,9 @@ class RecordingNews:
         elif state is RecordingState.READY:
             found = await self._kept.file(begun.account, begun.call_id)
             if found is not None:
-                seconds = await asyncio.to_thread(wav_seconds, found[1])
+                seconds = None
+                with suppress(OSError, EOFError, wave.Error):
+                    seconds = await asyncio.to_thread(wav_seconds, found[1])
                 await self._post("completed", seconds, begun, pair, wanted)
 
     async def _end(self, call_id: CallId) -> RecordingState | None:
@@ -131,7 +134,7 @@ class RecordingNews:
 
 
 def wav_seconds(path: Path) -> int:
-    """Length of a WAV file, to the nearest second. Touches the disk; raises OSError, wave.Error."""
+    """Length of a WAV file, to the nearest second. Touches the disk; raises OSError, EOFError, wave.Error."""
     with wave.open(str(path)) as sound:
         frames: int = sound.getnframes()
         rate_hz: int = sound.getframerate()

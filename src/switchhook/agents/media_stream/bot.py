@@ -118,7 +118,9 @@ class StreamBot:
 
     def resume(self, playout: Playout, now: float) -> None:
         """The bot talks with the caller again."""
-        self._playout, self._paused = playout, False
+        if playout is not self._playout:
+            self.move(playout, now)
+        self._paused = False
 
     def digit(self, digit: str, now: float) -> None:
         """The caller pressed a key."""
