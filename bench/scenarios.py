@@ -15,7 +15,7 @@ GAP_LIMIT = 0.1
 """Per cent of packets that may come late enough to be heard as a hole."""
 DIAL_RATE = 20
 SHORT_HOLD_S = 0.4
-LONGER_HOLD_S = 1.2
+HELD_S = 8.0
 CHURN_HOLD_S = 2.0
 EXTRA_CALLS = 10
 QUIET_S = 3.0
@@ -91,29 +91,43 @@ def short(settings: Settings) -> Outcome:
     """Many short calls: what setting up and tearing down costs, and what stays in memory."""
     with rig(settings) as calls:
         base = _base(calls)
-        cost_ms = _short_calls(calls, settings.short_calls, SHORT_HOLD_S)
+        cost_ms = _short_calls(calls, settings.short_calls)
         kept = calls.server.memory_mib() - base
-        longer_ms = _short_calls(calls, settings.short_calls, LONGER_HOLD_S)
+        sound_ms = _held_calls(calls) / DIAL_RATE
         state = calls.state()
         notes = calls.finish()
-    # What the longer calls cost more is sound alone; so much of it is in the short ones.
-    sound_ms = max(0.0, (longer_ms - cost_ms) * SHORT_HOLD_S / (LONGER_HOLD_S - SHORT_HOLD_S))
     values = {"setup_cpu_ms": cost_ms - sound_ms, "kept_mib": kept}
     told = [
-        f"calls of {SHORT_HOLD_S:g} s cost {cost_ms:.2f} ms each, of {LONGER_HOLD_S:g} s {longer_ms:.2f} ms: {sound_ms:.2f} ms "
-        f"of a short one is its sound; {2 * settings.short_calls} calls, {len(notes[1]['ends'])} CallEnds came"
+        f"a call of {SHORT_HOLD_S:g} s cost {cost_ms:.2f} ms, {sound_ms:.2f} ms of it for its sound; "
+        f"{state['over']} calls, {len(notes[1]['ends'])} CallEnds came"
     ]
     if state["refused"] or state["dropped"]:
         told.append(f"{len(state['refused'])} refused, {state['dropped']} dropped by the server")
     return Outcome(values, told)
 
 
-def _short_calls(calls: Rig, count: int, hold_s: float) -> float:
+def _short_calls(calls: Rig, count: int) -> float:
     """CPU ms of the server for each of so many calls, until it is quiet again."""
     cpu = calls.server.cpu_s()
-    calls.short_calls(count, DIAL_RATE, hold_s)
+    calls.short_calls(count, DIAL_RATE, SHORT_HOLD_S)
     time.sleep(QUIET_S)
     return 1000 * (calls.server.cpu_s() - cpu) / count
+
+
+def _held_calls(calls: Rig) -> float:
+    """CPU ms for each second of as many calls as are up at a time while short ones come and go.
+
+    Sound has to be weighed at the same number of calls: of few, each packet wakes the server, of many, few do.
+    """
+    up = round(DIAL_RATE * SHORT_HOLD_S)
+    calls.dial(up, DIAL_RATE, 2 * QUIET_S + HELD_S)
+    calls.until(lambda state: state["up"] == up, f"answering {up} calls")
+    time.sleep(QUIET_S)
+    cpu = calls.server.cpu_s()
+    time.sleep(HELD_S)
+    cost_ms = 1000 * (calls.server.cpu_s() - cpu) / HELD_S
+    calls.until(lambda state: state["up"] == 0, f"the end of {up} calls")
+    return cost_ms
 
 
 def recording(settings: Settings) -> Outcome:

@@ -225,7 +225,9 @@ class Fields:
         return [word.lower() for word in self._words(name)]
 
     def _required(self, name: str, parse: Callable[[str], ValueT]) -> ValueT:
-        value = self._first(name, parse)
+        value: ValueT | None = self._cache.get(("first", name)) if self._cache_version == self.headers.version else None
+        if value is None:
+            value = self._first(name, parse)
         if value is None:
             raise RemoteProtocolError(400, f"{name}: missing")
         return value

@@ -71,6 +71,47 @@ LIST_HEADERS = frozenset(
 
 HeaderItems = Iterable[tuple[str, str]]
 
+_FREQUENT = (
+    "Accept",
+    "Allow",
+    "Call-ID",
+    "Contact",
+    "Content-Disposition",
+    "Content-Length",
+    "Content-Type",
+    "CSeq",
+    "Date",
+    "Expires",
+    "From",
+    "Max-Forwards",
+    "Min-SE",
+    "P-Asserted-Identity",
+    "Privacy",
+    "Proxy-Require",
+    "RAck",
+    "Reason",
+    "Record-Route",
+    "Replaces",
+    "Require",
+    "Retry-After",
+    "Route",
+    "RSeq",
+    "Server",
+    "Session-Expires",
+    "Subject",
+    "Supported",
+    "Timestamp",
+    "To",
+    "User-Agent",
+    "Via",
+)
+_KNOWN: dict[str, tuple[str, str, bool]] = {
+    spelling: (name.lower(), name, name.lower() in LIST_HEADERS)
+    for name in (*_FREQUENT, *COMPACT_FORMS.values())
+    for spelling in (name, name.lower())
+} | {letter: (name.lower(), name, name.lower() in LIST_HEADERS) for letter, name in COMPACT_FORMS.items()}
+"""Key, name and whether it is a comma list, of the names that are read for every message, as they are mostly spelt."""
+
 
 class Headers:
     """An ordered multimap: names without regard to case, compact forms under their full names, one entry per value.
@@ -90,9 +131,9 @@ class Headers:
     def get(self, name: str) -> str | None:
         """The first value, or None."""
         key = _key(name)
-        for entry in self._entries:
-            if entry[0] == key:
-                return entry[2]
+        for entry_key, _, value in self._entries:
+            if entry_key == key:
+                return value
         return None
 
     def get_all(self, name: str) -> list[str]:
@@ -111,7 +152,7 @@ class Headers:
 
     def add_if_named(self, name: str, value: str) -> bool:
         """Append a field as it came over the wire, on one line; False, and nothing is done, when its name is no token."""
-        if not is_token(name):
+        if name not in _KNOWN and not is_token(name):
             return False
         self._entries.extend(_read(name, value))
         self.version += 1
@@ -122,6 +163,20 @@ class Headers:
         key = _key(name)
         self._entries.extend(entry for entry in other._entries if entry[0] == key)
         self.version += 1
+
+    def only(self, keys: frozenset[str]) -> Headers:
+        """A separate multimap with the fields of these names (lower case, in full), in order."""
+        twin = Headers()
+        twin._entries = [entry for entry in self._entries if entry[0] in keys]
+        return twin
+
+    def lower_names(self) -> list[str]:
+        """The name of each field in lower case, in order."""
+        return [key for key, _, _ in self._entries]
+
+    def lines_but(self, key: str) -> list[str]:
+        """Each field as it is sent, but those of this name (lower case, in full)."""
+        return [f"{name}: {value}" for entry_key, name, value in self._entries if entry_key != key]
 
     def set(self, name: str, value: str) -> None:
         """Replace every field of that name by this one, where the first of them stood.
@@ -192,12 +247,15 @@ class Headers:
 
 
 def _key(name: str) -> str:
+    known = _KNOWN.get(name)
+    if known is not None:
+        return known[0]
     key = name.lower()
-    return COMPACT_FORMS[key].lower() if len(key) == 1 and key in COMPACT_FORMS else key
+    return COMPACT_FORMS[key].lower() if key in COMPACT_FORMS else key
 
 
 def _entries(name: str, value: str) -> list[tuple[str, str, str]]:
-    if not is_token(name):
+    if name not in _KNOWN and not is_token(name):
         raise ValueError("a header field's name is not a token")
     if "\r" in value or "\n" in value:
         raise ValueError(f"the value of {name} holds a line break")
@@ -205,11 +263,16 @@ def _entries(name: str, value: str) -> list[tuple[str, str, str]]:
 
 
 def _read(name: str, value: str) -> list[tuple[str, str, str]]:
-    key = name.lower()
-    if len(key) == 1 and key in COMPACT_FORMS:
-        name = COMPACT_FORMS[key]
+    known = _KNOWN.get(name)
+    if known is None:
         key = name.lower()
-    if key in LIST_HEADERS and "," in value:
+        name = COMPACT_FORMS.get(key, name)
+        key = name.lower()
+        is_list = key in LIST_HEADERS
+    else:
+        key, full, is_list = known
+        name = full if len(name) == 1 else name
+    if is_list and "," in value:
         return [(key, name, part) for part in split_list(value)]
     return [(key, name, value.strip())]
 

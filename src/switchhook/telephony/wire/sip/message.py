@@ -29,7 +29,9 @@ _FOLD = re.compile(r"\n[ \t]+")
 _STATUS_LINE = re.compile(r"SIP/([0-9]+\.[0-9]+)[ \t]+([1-6][0-9]{2})(?:[ \t](.*))?", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r";\s*tag\s*=", re.IGNORECASE)
 _SINGLE = ("From", "To", "Call-ID", "CSeq")
-_ANSWERED_WITH = ("Via", "From", "To", "Call-ID", "CSeq", "Timestamp")
+_SINGLE_KEYS = {name.lower(): name for name in _SINGLE}
+_ANSWERED_WITH = frozenset({"via", *_SINGLE_KEYS})
+_TRIED_WITH = _ANSWERED_WITH | {"timestamp"}
 
 
 class Message(Fields):
@@ -44,9 +46,7 @@ class Message(Fields):
 
     def serialize(self) -> bytes:
         """The bytes to send, with the right Content-Length."""
-        lines = [self.start_line]
-        lines.extend(f"{name}: {value}" for name, value in self.headers if name.lower() != "content-length")
-        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
+        lines = [self.start_line, *self.headers.lines_but("content-length"), f"Content-Length: {len(self.body)}\r\n\r\n"]
         head = "\r\n".join(lines)
         try:
             return head.encode("utf-8", "surrogateescape") + self.body
@@ -90,15 +90,9 @@ class Request(Message):
 
         `to_tag` is put on a To that has no tag yet. A 100 also takes the Timestamp along (§8.2.6.1).
         """
-        headers = Headers()
-        for name in _ANSWERED_WITH:
-            if name == "Timestamp" and status != 100:
-                continue
-            if name == "To" and to_tag is not None:
-                for value in self.headers.get_all(name):
-                    headers.add(name, value if self._has_to_tag(value) else f"{value};tag={to_tag}")
-            else:
-                headers.add_from(self.headers, name)
+        headers = self.headers.only(_TRIED_WITH if status == 100 else _ANSWERED_WITH)
+        if to_tag is not None and (to := headers.get("To")) is not None and not self._has_to_tag(to):
+            headers.replace_first("To", f"{to};tag={to_tag}")
         return Response(status, REASON_PHRASES.get(status, "") if reason is None else reason, headers)
 
     def _has_to_tag(self, value: str) -> bool:
@@ -242,9 +236,12 @@ def _read_fields(headers: Headers, lines: list[str]) -> None:
 
 
 def _check_fields(message: Message) -> None:
-    for name in _SINGLE:
-        if len(message.headers.get_all(name)) > 1:
-            raise RemoteProtocolError(400, f"{name}: several values")
+    seen = set()
+    for key in message.headers.lower_names():
+        if key in _SINGLE_KEYS:
+            if key in seen:
+                raise RemoteProtocolError(400, f"{_SINGLE_KEYS[key]}: several values")
+            seen.add(key)
     if len(message.vias) > MAX_VIAS:
         raise RemoteProtocolError(400, "Via: too many")
     _ = message.from_, message.to, message.call_id, message.cseq
