@@ -24,7 +24,7 @@ from switchhook.domain.plan import AnswerDetection, CallPlan, OnMachine
 from switchhook.domain.ports import LegAnswered, LegEnded
 from switchhook.media import tones
 from tests.calls.fakes import FakeLeg, FakePlayout
-from tests.calls.test_session import NUMBER, TALK, House, asked_to_transfer, live
+from tests.calls.house import NUMBER, TALK, House, asked_to_transfer, live
 from tests.media.test_answer_detection import babble, quiet
 
 U = Encoding.PCMU

@@ -12,7 +12,7 @@ from switchhook.calls.consultation import Consultations
 from switchhook.domain.model import Speaker, Utterance
 from switchhook.domain.ports import DigitPressed, LegAnswered, LegEnded
 from tests.calls.fakes import EPOCH
-from tests.calls.test_session import House, asked_to_transfer, live
+from tests.calls.house import House, asked_to_transfer, live
 
 
 def at(seconds: float) -> datetime:

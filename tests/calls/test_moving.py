@@ -16,7 +16,7 @@ from switchhook.domain.plan import Action, Answer, CallPlan, HangUp, PlaySound, 
 from switchhook.domain.ports import DigitPressed, LegAnswered, LegEnded, PlayoutDrained, ReferProgress, TransferAsked
 from switchhook.media.playout import Playout
 from tests.calls.fakes import EPOCH, FakeLeg, attempt
-from tests.calls.test_session import NUMBER, House, asked_to_transfer, consult_item, live
+from tests.calls.house import NUMBER, House, asked_to_transfer, consult_item, live
 from tests.peers.virtual_loop import run_virtual
 
 MESSAGE = b"".join(bytes([number]) * 160 for number in range(1, 201))

@@ -29,7 +29,7 @@ from switchhook.domain.plan import (
 from switchhook.domain.ports import LegAnswered, LegEnded, LegProgress
 from switchhook.domain.report import CallReport
 from tests.calls.fakes import FakePlayout, attempt
-from tests.calls.test_session import EVENTS, NUMBER, House, asked_to_transfer, call_item, live
+from tests.calls.house import EVENTS, NUMBER, House, asked_to_transfer, call_item, live
 
 AFTER = AskNext("https://backend.example/after", after_dial=True)
 NEXT = AskNext("https://backend.example/next")

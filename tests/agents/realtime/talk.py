@@ -27,6 +27,7 @@ from switchhook.media.playout import FRAME_S, Playout
 from tests.peers.model import Event, ModelSession
 
 EPOCH = datetime(2026, 3, 12, 10, tzinfo=UTC)
+LINE = "The kitchen closes at ten tonight so come early"
 PCMU = {"type": "audio/pcmu"}
 
 
@@ -211,3 +212,8 @@ class Talk:
         """(speaker, text) in the order of the conversation."""
         lines = sorted(self.lines, key=lambda line: line.order)
         return [("agent" if line.speaker is Speaker.AGENT else "caller", line.text) for line in lines]
+
+
+def well_behaved(talk: Talk) -> None:
+    """The strict model found nothing wrong with what it was sent."""
+    assert [str(error) for session in talk.sessions for error in session.errors] == []
