@@ -50,6 +50,7 @@ class Shop:
         self.line = Line()
         self.looks = list(looks)
         self.slept = 0
+        self.away = 0
         self.work: list[Coroutine[Any, Any, None]] = []
         stores = (cast(RecordingStore, self), cast(KeptRecordings, self))
         self.news = RecordingNews(stores, self.customer, self.sign, self.work.append, self.sleep)
@@ -61,6 +62,9 @@ class Shop:
         return look
 
     async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path] | None:
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable
         return (READY, self.path) if self.path.exists() else None
 
     def sign(self, token: str, url: str, fields: Sequence[tuple[str, str]]) -> Mapping[str, str]:
@@ -118,6 +122,20 @@ async def test_of_one_that_was_deleted_nothing_more_is_told(tmp_path: Path) -> N
     late = Shop(tmp_path, READY)
     late.path.unlink()
     assert len(await late.follow()) == 1
+
+
+async def test_a_store_that_is_away_at_the_last_look_does_not_cost_the_news(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, READY)
+    shop.away = 3
+    assert [told["RecordingStatus"] for told in await shop.follow()] == ["in-progress", "completed"]
+
+
+async def test_a_file_that_cannot_be_measured_is_told_without_its_length(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, READY)
+    shop.path.write_bytes(b"")
+    _, completed = await shop.follow()
+    assert completed["RecordingStatus"] == "completed"
+    assert "RecordingDuration" not in completed
 
 
 async def test_a_backend_that_is_away_costs_nothing_but_the_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

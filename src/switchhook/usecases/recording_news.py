@@ -86,11 +86,11 @@ class RecordingNews:
         if state is RecordingState.FAILED:
             await self._post("absent", None, begun, pair, wanted)
         elif state is RecordingState.READY:
-            found = await self._kept.file(begun.account, begun.call_id)
-            if found is not None:
+            path = await self._made(begun)
+            if path is not None:
                 seconds = None
                 with suppress(OSError, EOFError, wave.Error):
-                    seconds = await asyncio.to_thread(wav_seconds, found[1])
+                    seconds = await asyncio.to_thread(wav_seconds, path)
                 await self._post("completed", seconds, begun, pair, wanted)
 
     async def _end(self, call_id: CallId) -> RecordingState | None:
@@ -109,6 +109,17 @@ class RecordingNews:
             elif record.purge_at is not None or record.state is RecordingState.FAILED:
                 # Of one that is not made yet: it was deleted.
                 return record.state if record.state in (RecordingState.READY, RecordingState.FAILED) else None
+        return None
+
+    async def _made(self, begun: BegunRecording) -> Path | None:
+        """The file; None when it was deleted meanwhile."""
+        for _ in range(LOOKS):
+            try:
+                found = await self._kept.file(begun.account, begun.call_id)
+            except StoreUnavailable:
+                await self._sleep(LOOK_EVERY_S)
+            else:
+                return found and found[1]
         return None
 
     async def _post(self, status: str, seconds: int | None, begun: BegunRecording, pair: Pair, wanted: RecordingCallback) -> None:

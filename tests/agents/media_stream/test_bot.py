@@ -155,6 +155,23 @@ def test_the_bot_is_told_of_the_end() -> None:
     assert line.bot.hear(SOUND, line.now) is None
 
 
+def test_a_party_that_comes_back_on_another_line_hears_the_bot_there() -> None:
+    line = Line()
+    line.open()
+    line.plays(5)
+    line.says("mark", streamSid="MZ1", mark={"name": "half"})
+    line.pass_frames(2)
+    line.bot.pause(line.now)
+    first, line.playout = line.playout, Playout(Encoding.PCMU)
+    line.bot.resume(line.playout, line.now)
+    assert [frame["mark"]["name"] for frame in line.sent() if frame["event"] == "mark"] == ["half"]
+    assert first.next_frame(line.now) is None
+    line.heard.clear()
+    line.plays(2)
+    line.pass_frames(4)
+    assert line.heard == [SOUND, SOUND]
+
+
 def test_a_bot_waits_for_the_party_that_is_called() -> None:
     line = Line()
     line.bot.start(line.now, waiting=True)
