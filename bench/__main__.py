@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=None, metavar="N", help="callers at a time (default 100)")
     parser.add_argument("--only", action="append", choices=sorted(SCENARIOS), help="run this scenario only; may be repeated")
     parser.add_argument(
-        "--line", action="append", choices=sorted(LINES), help="how the callers come (default sip); given twice: side by side"
+        "--line", action="append", choices=sorted(LINES), help="how the callers come (default: both, side by side)"
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="K", help="run everything K times and take medians")
     parser.add_argument(
@@ -62,7 +62,7 @@ def main() -> int:
     options = arguments()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the server under test is ended too
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    lines = list(dict.fromkeys(options.line or ["sip"]))
+    lines = list(dict.fromkeys(options.line or (["sip"] if options.server == "standin" else LINES)))
     if options.server == "standin" and "twilio" in lines:
         print("The stand-in speaks SIP alone: leave --line twilio out.")
         return 2
