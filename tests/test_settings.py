@@ -33,14 +33,28 @@ def test_lists_and_ranges_are_written_as_text() -> None:
     settings = load_settings(
         {
             "SWITCHHOOK_RTP_PORTS": "30000-30099",
-            "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8, ::1/128",
+            "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.1/8, ::1/128",
             "SWITCHHOOK_SIP_TRANSPORTS": "udp",
         },
         None,
     )
     assert settings.rtp_ports == (30000, 30099)
-    assert len(settings.egress_allow) == 2
+    assert settings.egress_allow == (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     assert settings.sip_transports == ("udp",)
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("192.0.2.53", ("192.0.2.53", 53)),
+        ("192.0.2.53:5353", ("192.0.2.53", 5353)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("[2001:db8::53]", ("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_the_dns_server_has_an_address_and_perhaps_a_port(text: str, server: tuple[str, int]) -> None:
+    assert load_settings({"SWITCHHOOK_SIP_DNS_SERVER": text}, None).sip_dns_server == server
 
 
 @pytest.mark.parametrize(
@@ -51,9 +65,16 @@ def test_lists_and_ranges_are_written_as_text() -> None:
         ({"SWITCHHOOK_HTTP_PORT": "many"}, ["SWITCHHOOK_HTTP_PORT", "integer"]),
         ({"SWITCHHOOK_RTP_PORTS": "20000"}, ["SWITCHHOOK_RTP_PORTS", "FIRST-LAST"]),
         ({"SWITCHHOOK_RTP_PORTS": "9-8"}, ["rtp_ports", "1024-65535"]),
-        ({"SWITCHHOOK_EGRESS_ALLOW": "somewhere"}, ["SWITCHHOOK_EGRESS_ALLOW"]),
+        ({"SWITCHHOOK_EGRESS_ALLOW": "10.0.0.0/8,somewhere"}, ["SWITCHHOOK_EGRESS_ALLOW", "'somewhere'", "10.0.0.0/8"]),
+        ({"SWITCHHOOK_PUBLIC_URL": "voice.example.com"}, ["SWITCHHOOK_PUBLIC_URL", "https://voice.example.com"]),
+        ({"SWITCHHOOK_PUBLIC_URL": "https://[voice"}, ["SWITCHHOOK_PUBLIC_URL"]),
+        ({"SWITCHHOOK_PUBLIC_MEDIA_URL": "https://voice.example.com"}, ["SWITCHHOOK_PUBLIC_MEDIA_URL", "wss://"]),
+        ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "two words"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST", "203.0.113.5"]),
+        ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "203.0.113.5:5060"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST"]),
         ({"SWITCHHOOK_SIP_TRANSPORTS": "udp,tls"}, ["tls_certificate"]),
         ({"SWITCHHOOK_SIP_TRANSPORTS": "sctp"}, ["SWITCHHOOK_SIP_TRANSPORTS"]),
+        ({"SWITCHHOOK_SIP_DNS_SERVER": "ns.example.com"}, ["SWITCHHOOK_SIP_DNS_SERVER", "numeric address"]),
+        ({"SWITCHHOOK_SIP_DNS_SERVER": "192.0.2.53:0"}, ["SWITCHHOOK_SIP_DNS_SERVER", "numeric address"]),
         ({"SWITCHHOOK_MAX_CALLS": "0"}, ["SWITCHHOOK_MAX_CALLS"]),
     ],
 )

@@ -176,9 +176,9 @@ class Server:
         self.ports, self.pacer = RtpPorts(settings.sip_host, *settings.rtp_ports), Pacer(self.clock.now)
         self.trunks = TrunkDirectory()
         self.sip = SipServer(_sip_config(settings), self.trunks, self._stream, self._on_call, self.clock, os.urandom)
+        self.dialling = AccountDialling(self.store.spend, self.clock, own_sip_hosts(settings))
         self.watch, self.dialer = self._trunk_parts()
         self.twilio, self.streams, self.lines = self._twilio_parts()
-        self.dialling = AccountDialling(self.store.spend, self.clock, own_sip_hosts(settings))
         self.joining = LineJoining(waiting_sounds(settings.ringback_country, settings.hold_sound), self.clock)
         self.switchboard = Switchboard(self._call_parts(), settings.max_calls)
         self.sip.on_declined, self.sip.on_replacing = self.switchboard.declined, self.switchboard.replace
@@ -239,7 +239,7 @@ class Server:
         self._spawn(self._salvage())
         await self.http.start()
         await _listen(self.media.start(), "SWITCHHOOK_MEDIA_PORT")
-        await _listen(self.sip.start(), "SWITCHHOOK_SIP_PORT")
+        await _listen(self.sip.start(), "SWITCHHOOK_SIP_HOST or SWITCHHOOK_SIP_PORT")
         self.watch.start()
         _settle_memory()
 
@@ -432,7 +432,7 @@ class Server:
     def _trunk_parts(self) -> tuple[TrunkWatch, SipDialer]:
         node = node_name(self.settings.data_dir)
         watch = TrunkWatch(self.trunks, sip_targets(self.settings), self.sip, os.urandom, random.random, node)
-        return watch, SipDialer(self.trunks, watch, self.sip, self._new_leg)
+        return watch, SipDialer(self.trunks, watch, self.sip, self._new_leg, self.dialling.review)
 
     def _new_leg(self, server: CallPlacer, request: DialRequest, watcher: AttemptWatcher) -> OutgoingSipLeg:
         return OutgoingSipLeg(server, self._stream, request, watcher)
@@ -568,7 +568,7 @@ def own_sip_hosts(settings: Settings) -> tuple[str, ...]:
 
 def sip_targets(settings: Settings) -> SipTargets:
     family = socket.AF_INET6 if ":" in settings.sip_host else socket.AF_INET
-    return SipTargets(DnsLookup(family), random.random, time.monotonic, settings.sip_transports)
+    return SipTargets(DnsLookup(family, settings.sip_dns_server), random.random, time.monotonic, settings.sip_transports)
 
 
 def _sip_config(settings: Settings) -> SipConfig:

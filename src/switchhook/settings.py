@@ -5,18 +5,23 @@ A key of the file is the lower-case name of the variable without its prefix. Unk
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from switchhook.domain.addresses import literal
 from switchhook.domain.errors import SettingError
 
+DNS_PORT = 53
 PREFIX = "SWITCHHOOK_"
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 FOREIGN = ("SWITCHHOOK_REQUIRE_PEERS", "SWITCHHOOK_TEST_POSTGRES")
 """Variables with our prefix that belong to the tests."""
 
@@ -52,6 +57,11 @@ class Settings(BaseModel):
     sip_advertised_host: str | None = Field(
         None,
         description="Address written into SIP and SDP; the public one behind NAT. Default: the one that reaches the peer.",
+    )
+    sip_dns_server: tuple[str, int] | None = Field(
+        None,
+        description="DNS server that is asked where trunks are, `ADDRESS` or `ADDRESS:PORT`. "
+        "Default: the system's, hosts file included.",
     )
     sip_unknown_sources: Literal["silent", "403"] = Field(
         "silent", description="What a source gets that no trunk allows: no answer at all, or 403."
@@ -104,18 +114,32 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or plain text.")
 
-    @field_validator("sip_transports", "egress_allow", "trusted_proxies", mode="before")
+    @field_validator("sip_transports", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
-        return value
+        return _listed(value)
 
     @field_validator("egress_allow", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
-        if isinstance(value, list):
-            return [ip_network(part, strict=False) if isinstance(part, str) else part for part in value]
+        value = _listed(value)
+        return [_block(part) if isinstance(part, str) else part for part in value] if isinstance(value, list) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url(cls, value: str | None) -> str | None:
+        return _outside_url(value, ("https", "http"))
+
+    @field_validator("public_media_url")
+    @classmethod
+    def _public_media_url(cls, value: str | None) -> str | None:
+        return _outside_url(value, ("wss", "ws"))
+
+    @field_validator("sip_advertised_host")
+    @classmethod
+    def _advertised(cls, value: str | None) -> str | None:
+        if value is not None and literal(value) is None and not _HOST_NAME.fullmatch(value):
+            raise ValueError("write an address or a host name alone, e.g. 203.0.113.5")
         return value
 
     @field_validator("rtp_ports", mode="before")
@@ -126,6 +150,13 @@ class Settings(BaseModel):
             if not dash or not first.strip().isdigit() or not last.strip().isdigit():
                 raise ValueError("write it as FIRST-LAST, e.g. 20000-29999")
             return (int(first), int(last))
+        return value
+
+    @field_validator("sip_dns_server", mode="before")
+    @classmethod
+    def _dns_server(cls, value: object) -> object:
+        if isinstance(value, str):
+            return _address_and_port(value, DNS_PORT)
         return value
 
     @model_validator(mode="after")
@@ -148,6 +179,36 @@ class Settings(BaseModel):
     def sqlalchemy_url(self) -> str:
         """The database in force."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'switchhook.db').absolute()}"
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _block(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address block; write e.g. 10.0.0.0/8 or 192.0.2.7") from None
+
+
+def _outside_url(text: str | None, schemes: tuple[str, str]) -> str | None:
+    if text is None:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"write the whole address, e.g. {schemes[0]}://voice.example.com")
+    return text
+
+
+def _address_and_port(text: str, default_port: int) -> tuple[str, int]:
+    """Read `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`. Raises ValueError with what to write."""
+    host, port = text.strip(), str(default_port)
+    if literal(host) is None:
+        host, _, port = host.rpartition(":")
+    if literal(host) is None or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise ValueError("write a numeric address, with or without a port, e.g. 192.0.2.53 or 192.0.2.53:5353")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def load_settings(environ: Mapping[str, str], file: Path | None) -> Settings:

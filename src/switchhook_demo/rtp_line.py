@@ -139,11 +139,8 @@ class RtpLine:
         self.ear = Ear()
         self.sent_voice_at: float | None = None
         """When the latest voiced packet left."""
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind((host, 0))
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._socket.fileno(), self._receive)
+        self._open((host, 0))
         self._task: asyncio.Task[None] | None = None
         self._remote: tuple[str, int] | None = None
         self._encoding = "PCMU"
@@ -198,14 +195,33 @@ class RtpLine:
         """Wait until everything queued has left."""
         await self._idle.wait()
 
+    async def shut_for(self, duration_s: float) -> None:
+        """Close the port, and open the same one again after a while, as a telephone does that sets its sound up anew."""
+        host, port = self._socket.getsockname()
+        sending, self.sending = self.sending, False
+        self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+        try:
+            await asyncio.sleep(duration_s)
+        finally:
+            self._open((host, port))
+            self.sending = sending
+
+    def _open(self, address: tuple[str, int]) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(address)
+        self._loop.add_reader(self._socket.fileno(), self._receive)
+
     async def close(self) -> None:
-        """Stop and release the port."""
+        """Stop and release the port; idempotent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
 
     async def _run(self) -> None:
         """One packet each 20 ms on an absolute clock."""

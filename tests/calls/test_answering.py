@@ -15,6 +15,7 @@ from switchhook.calls.answering import (
     AnswerWatch,
     GiveUp,
     LeaveMessage,
+    LetAgentSpeak,
     SilenceAgent,
     TellAgent,
 )
@@ -84,6 +85,37 @@ def test_a_machine_that_does_not_stop_gets_its_message_all_the_same() -> None:
 )
 def test_words_decide(wanted: AnswerDetection, words: str, expected: list[type]) -> None:
     assert kinds(watched(wanted, quiet(1000), words=words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("please state your name", [Answered, LetAgentSpeak, TellAgent]),
+        ("the number you have dialed is not in service", [Answered, GiveUp]),
+    ],
+)
+def test_words_correct_what_a_long_greeting_seemed_to_be(words: str, expected: list[type]) -> None:
+    """The agent that was silenced for a message speaks to a screener after all; no message is left to the network."""
+    watch = AnswerWatch(LEAVE, U, 0.0)
+    sound = babble(4500) + quiet(500)
+    for at in range(0, len(sound), 160):
+        watch.hear(sound[at : at + 160], at / 8000)
+    assert kinds(watch.take()) == [Answered, SilenceAgent]
+    watch.words(words, 5.1)
+    assert kinds(watch.take()) == expected
+    assert watch.deadline is None
+    for at in range(300):
+        watch.hear(quiet(20), 5.2 + at / 50)
+    assert watch.take() == []
+
+
+def test_the_agent_learns_how_sure_it_is_that_a_voicemail_answered() -> None:
+    """A long greeting is told as what it is; the beep makes it certain."""
+    tell = AnswerDetection(OnMachine.TELL_AGENT)
+    effects = watched(tell, babble(4500), quiet(400), tones.tone((1000,), 400, U), quiet(400))
+    perhaps, certain = [effect.text for effect in effects if isinstance(effect, TellAgent)]
+    assert "if it is a person" in perhaps
+    assert certain.startswith("A voicemail has answered")
 
 
 def test_nothing_is_done_about_a_person() -> None:

@@ -194,6 +194,14 @@ def test_an_outbound_call_that_is_not_answered_tells_why(end: LegEnded, ending: 
     assert (machine.verdict.ending, machine.verdict.reason) == (ending, reason)
 
 
+@pytest.mark.parametrize("reason", ["caller-hung-up", "media-timeout", "session-expired"])
+def test_a_talk_whose_caller_goes_or_is_gone_is_complete(reason: str) -> None:
+    call = talking()
+    call.do(lambda now: call.machine.leg_event(ended(reason), now))
+    assert call.verdict is not None
+    assert (call.verdict.ending, call.verdict.reason) == (Ending.COMPLETED, reason)
+
+
 def test_a_failed_start_webhook_dials_nobody() -> None:
     machine = CallMachine(CallLimits(), outbound=True)
     machine.start(0)
@@ -256,6 +264,7 @@ INPUTS: dict[str, Callable[[CallMachine, float], None]] = {
     "cancelled": lambda m, now: m.leg_event(ended("caller-cancelled"), now),
     "gone": lambda m, now: m.leg_event(ended("hung-up"), now),
     "dead": lambda m, now: m.leg_event(ended("media-timeout"), now),
+    "expired": lambda m, now: m.leg_event(ended("session-expired"), now),
     "no-ack": lambda m, now: m.leg_event(ended("no-ack"), now),
     "failed": lambda m, now: m.leg_event(ended("line-failed"), now),
     "digit": lambda m, now: m.leg_event(DigitPressed("5"), now),

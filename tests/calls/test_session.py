@@ -22,6 +22,7 @@ from switchhook.domain.plan import (
     HangUp,
     Refusal,
     RouteTo,
+    Say,
 )
 from switchhook.domain.ports import (
     LegAnswered,
@@ -308,13 +309,14 @@ def test_a_caller_who_leaves_while_a_route_rings_is_not_routed_further() -> None
 class FakeGreetings:
     """Has one second of sound, or nothing."""
 
-    def __init__(self, works: bool) -> None:
+    def __init__(self, works: bool, takes_s: float = 0.05) -> None:
         self.works = works
+        self.takes_s = takes_s
         self.fetched: list[str] = []
 
     async def fetch(self, url: str, encoding: Encoding) -> bytes:
         self.fetched.append(url)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(self.takes_s)
         if not self.works:
             raise GreetingUnavailable("the greeting could not be fetched: timeout")
         return encoding.silence * 8000
@@ -345,6 +347,29 @@ def test_the_customers_greeting_is_played_while_the_model_connects(works: bool, 
         leg.emit(LegEnded("caller-hung-up"))
 
     live(house, story)
+
+
+@pytest.mark.parametrize("transferred", [True, False])
+def test_a_greeting_that_comes_when_the_agent_has_left_the_line_is_not_played(transferred: bool) -> None:
+    flow: tuple[Action, ...] = (Answer(), Converse(SPEC, (Say("sorry"),), "https://backend.example/hello.mp3"), HangUp())
+    house = House(CallPlan(NUMBER, flow))
+    house.parts = replace(house.parts, greetings=FakeGreetings(True, takes_s=2))
+    house.session = CallSession(attempt(), house.leg, house.parts)
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        if transferred:
+            asked_to_transfer(house, attended=False)
+            await asyncio.sleep(0.1)
+            house.callee(LegAnswered())
+            await asyncio.sleep(5)
+            house.leg.emit(LegEnded("caller-hung-up"))
+        else:
+            house.lost(retryable=False)
+
+    live(house, story)
+    assert isinstance(house.leg.playout, FakePlayout)
+    assert "greeting" not in [key for key, _ in house.leg.playout.played]
 
 
 def test_the_call_ends_when_the_line_does_and_not_when_its_last_tool_is_done() -> None:

@@ -74,6 +74,18 @@ def test_special_information_tones_are_the_networks() -> None:
     assert kinds(told(*special, quiet(300)))[:1] == [Answerer.ANNOUNCEMENT]
 
 
+@pytest.mark.parametrize("burst_ms", [100, 300, 700])
+def test_a_network_that_delivers_in_bursts_changes_nothing(burst_ms: int) -> None:
+    """Tones are as long as they were when they were sent."""
+    special = [tones.tone((hz,), 330, U) for hz in (950.0, 1400.0, 1776.7)]
+    whole = b"".join((quiet(40), *special, quiet(1400)))
+    detector = AnswerDetector(U, 0.0)
+    for at in range(0, len(whole), 160):
+        arrived_ms = -(-(at // 8 + 20) // burst_ms) * burst_ms
+        detector.hear(whole[at : at + 160], arrived_ms / 1000)
+    assert kinds(detector.take())[:1] == [Answerer.ANNOUNCEMENT]
+
+
 @pytest.mark.parametrize(
     ("text", "answerer"),
     [

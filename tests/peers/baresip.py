@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.peers.certificates import Identity
 from tests.peers.processes import PeerProcess
 from tests.peers.server import free_port
 
@@ -42,7 +43,7 @@ module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:{control_port}
 snd_path {folder}
-"""
+{tls}"""
 _WAV_HEADER_BYTES = 44
 _MESSAGE = re.compile(r"^(?:UDP|TCP|TLS) \S+ -> \S+\n(.*?)(?=\x1b\[;m|\Z)", re.MULTILINE | re.DOTALL)
 """What follows the addresses in its SIP trace, to the end of the colour that it is printed in."""
@@ -63,6 +64,19 @@ class BaresipLine:
     """False: it rings until the command `accept`."""
     calls: int = 4
     """At a time; one more is told 486."""
+    identity: Identity | None = None
+    """Its certificate, which it shows over TLS, at the port after `sip_port`."""
+    authority: str = ""
+    """PEM file: over TLS it calls only whom this authority vouches for."""
+
+    def tls(self, folder: Path) -> str:
+        """The lines of baresip's file `config`; it wants certificate and key in one file."""
+        lines = ""
+        if self.identity is not None:
+            both = folder / "identity.pem"
+            both.write_text(Path(self.identity.certificate).read_text() + Path(self.identity.key).read_text())
+            lines += f"sip_certificate {both}\n"
+        return lines + (f"sip_cafile {self.authority}\n" if self.authority else "")
 
     def account(self, sip_port: int) -> str:
         """The line of baresip's file `accounts`."""
@@ -176,6 +190,7 @@ async def baresip_line(folder: Path, source: Path, line: BaresipLine) -> AsyncIt
         folder=folder,
         rtp_port=rtp_port,
         last_rtp_port=min(rtp_port + 20, 65534),
+        tls=line.tls(folder),
     )
     (folder / "config").write_text(config)
     (folder / "contacts").write_text("")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from tests.peers.processes import PeerProcess, free_port
 from tests.peers.sipp import SippRun, messages
 
 WAIT_S = 20.0
+STARTS = 3
 CALLED = "+17205550199"
 
 
@@ -96,25 +97,42 @@ def dial(machine: AnsweringMachine, *ports: int, encoding: Encoding = Encoding.P
 async def carrier(
     scenario: str, folder: Path, extra: Sequence[str] = (), transport: str = "u1", port: int = 0, **keys: str
 ) -> AsyncIterator[tuple[int, PeerProcess]]:
-    """sipp as a peer that takes one call; gives its port. `port` 0: a free one."""
-    port = port or free_port()
-    words = ("-p", str(port), *extra)
-    run = SippRun(scenario, ("127.0.0.1", 9), folder, keys=keys, extra=words, transport=transport, timeout_s=int(WAIT_S) + 10)
-    async with run.process() as process:
-        await _bound(port, socket.SOCK_DGRAM if transport == "u1" else socket.SOCK_STREAM)
-        yield port, process
+    """sipp as a peer that takes one call; gives its port. `port` 0: a free one. One that ends without it is started again.
+
+    Raises:
+        AssertionError: it never got it; with its output.
+    """
+    kind = "udp" if transport == "u1" else "tcp"
+    for left in reversed(range(STARTS)):
+        at = port or free_port()
+        words = ("-p", str(at), *extra)
+        run = SippRun(scenario, ("127.0.0.1", 9), folder, keys=keys, extra=words, transport=transport, timeout_s=int(WAIT_S) + 10)
+        async with run.process() as process:
+            if await _listens(process, at, kind):
+                yield at, process
+                return
+        assert left, f"sipp could not take port {at}:\n{process.read()[-2000:]}{messages(folder)}"
 
 
-async def _bound(port: int, kind: socket.SocketKind) -> None:
-    """Wait until a program has taken a port."""
+async def _listens(process: PeerProcess, port: int, kind: str) -> bool:
+    """Wait until sipp has its port; False when it has ended without."""
     async with asyncio.timeout(WAIT_S):
-        while True:
-            with socket.socket(socket.AF_INET, kind) as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    return
+        while process.running:
+            if _has_port(process.pid, port, kind):
+                return True
             await asyncio.sleep(0.02)
+    return False
+
+
+def _has_port(pid: int, port: int, kind: str) -> bool:
+    """Whether a process has this port, as the system tells (proc(5)): a probe that binds would itself be in the way."""
+    rows = [line.split() for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if int(row[1].rpartition(":")[2], 16) == port}
+    found: set[str] = set()
+    with contextlib.suppress(OSError):  # it has ended, or closed a file just now
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            found.add(str(file.readlink()))
+    return not sockets.isdisjoint(found)
 
 
 async def content(process: PeerProcess, folder: Path) -> None:

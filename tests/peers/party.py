@@ -6,6 +6,7 @@ It shares no code with the server (see `switchhook_demo.phone`), so that each ch
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
 from typing import Self
 
 from switchhook_demo import sip_text
@@ -29,6 +30,10 @@ class PartyCall(Call):
         self.refer_answer = 202
         """What a REFER of the far side is answered with."""
         self.referred = asyncio.Event()
+        self.allow = ALLOW
+        """The methods it takes, as it says."""
+        self.session_expires: str | None = None
+        """What its 200s say of the session's timer (RFC 4028)."""
         self._last: Message | None = None
 
     @property
@@ -63,7 +68,7 @@ class PartyCall(Call):
     def answer(self) -> None:
         """200 with sound."""
         self.answered_at = asyncio.get_running_loop().time()
-        self._respond(200, self._media())
+        self._respond(200, self._media(), self._timer())
 
     def refuse(self, status: int, headers: dict[str, str] | None = None) -> None:
         """A final answer that is none."""
@@ -90,11 +95,14 @@ class PartyCall(Call):
         self._take_media(self.invite_got.body)
         return self._offer("sendrecv")
 
+    def _timer(self) -> dict[str, str]:
+        return {} if self.session_expires is None else {"Session-Expires": self.session_expires}
+
     def _respond(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         assert self.invite_got is not None
         reply = self.invite_got.reply(status, REASONS.get(status, "Reason"), sip_text.parameter(self._local, "tag"))
         reply.add("contact", self.phone.contact)
-        reply.add("allow", ALLOW)
+        reply.add("allow", self.allow)
         for name, value in (headers or {}).items():
             reply.add(name, value)
         if body:
@@ -107,7 +115,7 @@ class PartyCall(Call):
 
     def _request(self, method: str, body: bytes, headers: dict[str, str]) -> Message:
         request = super()._request(method, body, headers)
-        request.headers = [(name, ALLOW if name == "allow" else value) for name, value in request.headers]
+        request.headers = [(name, self.allow if name == "allow" else value) for name, value in request.headers]
         return request
 
     def on_request(self, request: Message) -> Message:
@@ -122,7 +130,15 @@ class PartyCall(Call):
             self.requests.append(request)
             self.referred.set()
             return request.reply(self.refer_answer, REASONS.get(self.refer_answer, "Reason"))
-        return super().on_request(request)
+        answer = super().on_request(request)
+        if request.method in ("INVITE", "UPDATE"):
+            for name, value in self._timer().items():
+                answer.add(name, value)
+        return answer
+
+    async def update(self, headers: dict[str, str]) -> Message:
+        """Refresh the session without a word of its sound (RFC 3311, RFC 4028 §7.4); gives the answer."""
+        return await self._transact("UPDATE", b"", headers, WAIT_S)
 
     async def refer(self, target: str) -> int:
         """Ask the far side to put us through; gives its answer."""
@@ -157,6 +173,11 @@ class Party(Phone):
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(self.host, self._port))
         self.port = self._transport.get_extra_info("sockname")[1]
         return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for call in reversed(self.taken):  # one INVITE after another may have been of the same call
+            await call.close()
+        await super().__aexit__(kind, error, trace)
 
     async def dial(self, uri: str, headers: dict[str, str] | None = None) -> PartyCall:
         """Place a call."""

@@ -51,6 +51,12 @@ class PeerProcess:
         """Whether it has not ended."""
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        """The system's number of it, once started."""
+        assert self._process is not None
+        return self._process.pid
+
     def read(self) -> str:
         """What it wrote so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import sys
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,10 +33,25 @@ def free_port() -> int:
             return port
 
 
-def rtp_range() -> str:
-    """A range for the sound of one server: two that draw the same share it, since a port that is taken is passed over."""
-    first = random.choice(range(22_000, 32_000, 400))
-    return f"{first}-{first + 399}"
+RTP_RANGES = range(22_000, 32_000, 400)
+
+
+def rtp_range(owner: object) -> str:
+    """A range for the sound of one server, which no other test's server has while `owner` lives, unless all are given.
+
+    On loopback all telephones are one host: what one still sends to the port of a call that is over would be taken for the sound
+    of the next call there, and that caller would hear nothing.
+    """
+    for first in random.sample(RTP_RANGES, len(RTP_RANGES)):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0switchhook-test-rtp-{first}")  # a name without a file: the system forgets it with the process
+        except OSError:
+            claim.close()
+            continue
+        weakref.finalize(owner, claim.close)
+        break
+    return f"{first}-{first + RTP_RANGES.step - 1}"
 
 
 class Server:
@@ -55,7 +71,7 @@ class Server:
             "SWITCHHOOK_MEDIA_PORT": str(self.media_port),
             "SWITCHHOOK_SIP_HOST": "127.0.0.1",
             "SWITCHHOOK_SIP_PORT": str(self.sip_port),
-            "SWITCHHOOK_RTP_PORTS": rtp_range(),
+            "SWITCHHOOK_RTP_PORTS": rtp_range(self),
             "SWITCHHOOK_DATA_DIR": str(folder / "data"),
             "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
             "SWITCHHOOK_LOG_LEVEL": "info",

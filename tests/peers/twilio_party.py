@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 from collections import deque
 from dataclasses import dataclass, field
@@ -26,10 +27,18 @@ class Party(Watched):
         super().__init__()
         self.number = number
         self.heard = bytearray()
+        self.heard_at: list[float] = []
+        """When each frame of it was played, monotonic seconds."""
         self.over = False
         """Its call is over."""
         self.hung_up = asyncio.Event()
-        """It has put the receiver down."""
+        """It has put the receiver down, or its call was ended for it."""
+        self.let_go = False
+        """Its call was ended by an order over REST."""
+        self.picked_up = asyncio.Event()
+        """It has lifted the receiver, where somebody waits for that."""
+        self.reachable = True
+        """False: its line is dead, and Twilio gets no sound from it any more."""
         self.keys: deque[str] = deque()
         self._speech = bytearray()
 
@@ -37,12 +46,30 @@ class Party(Watched):
         """Speak; it goes out in real time."""
         self._speech += sound
 
+    def hush(self) -> None:
+        """Forget what was still to be said."""
+        self._speech.clear()
+        self.changed()
+
+    async def said(self, deadline_s: float = 60.0) -> None:
+        """Wait until all was said and pressed, or the line is dead."""
+        await self.until(lambda: self.over or not (self._speech or self.keys), f"{self.number} has spoken", deadline_s)
+
     def press(self, digit: str) -> None:
         """Press a key."""
         self.keys.append(digit)
 
+    def answer(self) -> None:
+        """Lift the receiver."""
+        self.picked_up.set()
+
     def hang_up(self) -> None:
         """Put the receiver down."""
+        self.hung_up.set()
+
+    def is_let_go(self) -> None:
+        """An order over REST ends its call."""
+        self.let_go = True
         self.hung_up.set()
 
     def next_frame(self) -> bytes:
@@ -52,9 +79,20 @@ class Party(Watched):
         return frame.ljust(FRAME, b"\xff")
 
     def hear(self, sound: bytes) -> None:
-        """Sound comes out of its receiver."""
+        """20 ms of sound come out of its receiver."""
         self.heard += sound
+        self.heard_at.append(asyncio.get_running_loop().time())
         self.changed()
+
+    async def talks_with(self, other: Party) -> None:
+        """Each hears the other, until the other hangs up."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not other.hung_up.is_set():
+            self.hear(other.next_frame())
+            other.hear(self.next_frame())
+            due += FRAME_S
+            await asyncio.sleep(max(0.0, due - loop.time()))
 
     def end(self) -> None:
         """The line is dead."""
@@ -117,21 +155,20 @@ class Stream:
         assert self._socket is not None
         if not self._socket.closed:
             message = {"event": event, "sequenceNumber": str(self._sequence), "streamSid": self.sid, **body}
-            await self._socket.send_str(json.dumps(message, separators=(",", ":")))
+            with contextlib.suppress(ConnectionError):  # it closes at this moment; whoever reads it sees the end
+                await self._socket.send_str(json.dumps(message, separators=(",", ":")))
 
     async def _pump(self) -> None:
         loop = asyncio.get_running_loop()
         due, count = loop.time(), 0
         while self._socket is not None and not self._socket.closed:
             media = {"track": "inbound", "chunk": str(count + 1), "timestamp": str(count * 20)}
-            payload = base64.b64encode(self.party.next_frame()).decode()
-            try:
+            if self.party.reachable:
+                payload = base64.b64encode(self.party.next_frame()).decode()
                 await self._send("media", {"media": {**media, "payload": payload}})
-                while self.party.keys:
-                    await self._send("dtmf", {"dtmf": {"track": "inbound_track", "digit": self.party.keys.popleft()}})
-                await self._play()
-            except ConnectionError:
-                return
+            while self.party.keys:
+                await self._send("dtmf", {"dtmf": {"track": "inbound_track", "digit": self.party.keys.popleft()}})
+            await self._play()
             count += 1
             due += FRAME_S
             await asyncio.sleep(max(0.0, due - loop.time()))

@@ -32,10 +32,13 @@ FINAL = ("completed", "busy", "failed", "no-answer", "canceled")
 
 @dataclass
 class Callee:
-    """What happens at a number that is called: `answer`, `busy`, `no-answer` or `failed`."""
+    """What happens at a number that is called: `answer`, `waits` (it rings until its party answers), `rings` (for ever), `busy`,
+    `no-answer` or `failed`."""
 
     does: str = "answer"
     sip_code: int | None = None
+    rung: list[Party] = field(default_factory=list)
+    """One for each time it rang."""
     parties: list[Party] = field(default_factory=list)
     """One for each time it has answered."""
 
@@ -78,6 +81,8 @@ class TwilioService(Watched):
         self.url = ""
         self.overloaded = 0
         """So many requests are answered with 429."""
+        self.lets_go = True
+        """False: `<Hangup/>` is not carried out."""
         self._numbers = itertools.count(1)
 
     async def __aenter__(self) -> TwilioService:
@@ -175,7 +180,11 @@ class TwilioService(Watched):
             self.complaints.append(f"a status callback got {status}")
 
     async def _ask_webhook(self, call: CarriedCall) -> None:
-        status, text = await self.ask(call, self.voice_url)
+        try:
+            status, text = await self.ask(call, self.voice_url)
+        except aiohttp.ClientError:  # nobody is there: no fault of what is said
+            call.status = "failed"
+            return
         if status != 200:
             self.complaints.append(f"the voice webhook got {status}")
             call.status = "failed"
@@ -195,6 +204,8 @@ class TwilioService(Watched):
                 return
             await self._answered(call)
             if verb.tag == "Hangup":
+                if not self.lets_go:
+                    await asyncio.Event().wait()
                 return
             if verb.tag == "Connect":
                 await self._connect(call, verb)
@@ -230,25 +241,35 @@ class TwilioService(Watched):
         callee = self.callees.get(number.text, Callee("failed"))
         child = {"From": dial.get("callerId", call.form["From"]), "To": number.text}
         result = {"busy": "busy", "no-answer": "no-answer", "failed": "failed"}.get(callee.does, "completed")
-        if callee.does == "answer":
-            party = Party(number.text)
-            dialled = self._new_call(party, child, "outbound-dial", "in-progress")
-            callee.parties.append(party)
+        if callee.does in ("answer", "waits"):
             assert number.get("statusCallbackEvent") == "answered"
-            await self.ask(dialled, number.attrib["statusCallback"], {"ParentCallSid": call.sid})
-            self.changed()
-            try:
-                await party.hung_up.wait()
-            except asyncio.CancelledError:  # the caller hung up first
-                dialled.status = "completed"
-                party.end()
-                raise
-            dialled.status = "completed"
+            dialled = self._new_call(Party(number.text), child, "outbound-dial", "ringing")
+            await self._put_through(call, dialled, callee, number.attrib["statusCallback"])
         elif callee.does == "rings":
             await asyncio.Event().wait()
         status, text = await self.ask(call, dial.attrib["action"], {"DialCallStatus": result, "DialCallDuration": "1"})
         assert status == 200
         await self._run(call, text)
+
+    async def _put_through(self, call: CarriedCall, dialled: CarriedCall, callee: Callee, answered_url: str) -> None:
+        """Until one of them hangs up."""
+        party = dialled.party
+        try:
+            await self._picks_up(callee, party)
+            dialled.status = "in-progress"
+            callee.parties.append(party)
+            await self.ask(dialled, answered_url, {"ParentCallSid": call.sid})
+            self.changed()
+            await call.party.talks_with(party)
+        finally:
+            dialled.status = "completed"
+            party.end()
+
+    async def _picks_up(self, callee: Callee, party: Party) -> None:
+        callee.rung.append(party)
+        self.changed()
+        if callee.does == "waits":
+            await party.picked_up.wait()
 
     def _local(self, url: str) -> str:
         for public, local in self.routes.items():
@@ -311,13 +332,14 @@ class TwilioService(Watched):
         await self._tell(call)
         if callee.does == "rings":
             await asyncio.Event().wait()
-        if callee.does != "answer":
+        if callee.does not in ("answer", "waits"):
             call.status = callee.does
             call.party.end()
             code = {"SipResponseCode": str(callee.sip_code)} if callee.sip_code is not None else {}
             await self._tell(call, **code)
             call.callback = None
             return
+        await self._picks_up(callee, call.party)
         callee.parties.append(call.party)
         await self._run(call, text)
 
@@ -330,7 +352,7 @@ class TwilioService(Watched):
             return _error(400, 20001, "Invalid Status")
         if status == "completed" or (status == "canceled" and call.status in ("queued", "ringing")):
             call.status = status
-            call.party.hang_up()
+            call.party.is_let_go()
         elif "Twiml" in one:
             if not _is_xml(one["Twiml"]):
                 return _error(400, 12100, "Document parse failure")

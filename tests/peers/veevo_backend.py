@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 DEADLINE_S = 30.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,12 @@ class VeevoBackend:
     """`async with VeevoBackend(secret, reply) as backend`: callbacks below /calls, a greeting at /hello."""
 
     secret: str
-    start_reply: dict[str, Any]
+    start_reply: Any
+    """Sent as JSON; bytes are sent as they are."""
     tool_reply: Any = field(default_factory=lambda: {"result": "done"})
+    """The same."""
     start_status: int = 200
+    tool_status: int = 200
     end_statuses: list[int] = field(default_factory=list)
     """Statuses of the first onCallEnd replies; 200 afterwards."""
     greeting: bytes = b""
@@ -45,20 +50,37 @@ class VeevoBackend:
     unsigned: list[str] = field(default_factory=list)
     """Paths of callbacks without the right signature."""
     url: str = ""
+    port: int = 0
+    """Fixed while the backend lives, also while it is down."""
+    start_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """onCallStart is answered only while this is set, as it is at first."""
+    tool_gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """The same for onToolCall."""
 
     async def __aenter__(self) -> VeevoBackend:
         self._changed = asyncio.Condition()
+        self.start_gate.set()
+        self.tool_gate.set()
+        await self.come_up()
+        self.start_reply.setdefault("onToolCallUrl", f"{self.url}/calls/tool")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.go_down()
+
+    async def come_up(self) -> None:
+        """Listen, on the same port as before."""
         app = web.Application()
         app.router.add_post("/calls/{kind}", self._called)
         app.router.add_get("/hello", self._greet)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self.start_reply.setdefault("onToolCallUrl", f"{self.url}/calls/tool")
-        return self
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def go_down(self) -> None:
+        """Refuse connections."""
         await self._runner.cleanup()
 
     def of(self, kind: str) -> list[Callback]:
@@ -67,9 +89,14 @@ class VeevoBackend:
 
     async def wait_for(self, kind: str, count: int = 1) -> list[Callback]:
         """Wait until so many callbacks of a kind have come."""
-        async with asyncio.timeout(DEADLINE_S), self._changed:
-            await self._changed.wait_for(lambda: len(self.of(kind)) >= count)
-        return self.of(kind)
+        return await self.until(lambda: got if len(got := self.of(kind)) >= count else None)
+
+    async def until(self, found: Callable[[], T | None], deadline_s: float = DEADLINE_S) -> T:
+        """Wait until `found` gives something true; it is asked after each callback. Raises TimeoutError."""
+        async with asyncio.timeout(deadline_s), self._changed:
+            while not (result := found()):
+                await self._changed.wait()
+            return result
 
     async def _called(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -81,11 +108,19 @@ class VeevoBackend:
             self._changed.notify_all()
         match request.match_info["kind"]:
             case "start":
-                return web.json_response(self.start_reply, status=self.start_status)
+                await self.start_gate.wait()
+                return _reply(self.start_reply, self.start_status)
             case "tool":
-                return web.json_response(self.tool_reply)
+                await self.tool_gate.wait()
+                return _reply(self.tool_reply, self.tool_status)
         return web.json_response({}, status=self.end_statuses.pop(0) if self.end_statuses else 200)
 
     async def _greet(self, request: web.Request) -> web.Response:
         self.greeted += 1
-        return web.Response(body=self.greeting, content_type="audio/mpeg")
+        return web.Response(body=self.greeting, content_type="audio/mpeg", status=200 if self.greeting else 404)
+
+
+def _reply(content: Any, status: int) -> web.Response:
+    if isinstance(content, bytes):
+        return web.Response(body=content, status=status)
+    return web.json_response(content, status=status)

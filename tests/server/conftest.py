@@ -8,7 +8,10 @@ import pytest
 import pytest_asyncio
 
 from tests.server.exchange import Exchange, open_exchange
-from tests.server.house import House, open_house
+from tests.server.house import House, Opener, open_house
+from tests.server.policies import open_policies
+from tests.server.veevo_house import VeevoHouse, dated_prices
+from tests.server.veevo_house import house as open_veevo
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -22,8 +25,14 @@ async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 @pytest_asyncio.fixture(loop_scope="session")
 async def house(shared_house: House) -> AsyncIterator[House]:
     """The shared house, with the customer's backend as new."""
-    _renew(shared_house)
+    shared_house.renew()
     yield shared_house
+
+
+@pytest.fixture
+def opener() -> Opener:
+    """Opens a house of its own for a test."""
+    return open_house
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -37,16 +46,39 @@ async def shared_exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 @pytest_asyncio.fixture(loop_scope="session")
 async def exchange(shared_exchange: Exchange) -> AsyncIterator[Exchange]:
     """The shared exchange with the customer's backend as new; afterwards nothing of any call may be left."""
-    _renew(shared_exchange)
+    shared_exchange.renew()
     yield shared_exchange
     await shared_exchange.all_given_back()
 
 
-def _renew(house: House) -> None:
-    backend = house.backend
-    backend.requests.clear()
-    backend.end_statuses.clear()
-    backend.start_status, backend.start_reply = 200, {}
-    backend.tool_reply = lambda got: {"ok": True}
-    backend.start_gate.set()
-    backend.tool_gate.set()
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_policies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Exchange]:
+    """A server whose accounts each have a dialling rule or a kind of trunk of their own."""
+    folder = tmp_path_factory.mktemp("policies")
+    async with open_policies(folder, SWITCHHOOK_DRAIN_S="1") as exchange:
+        yield exchange
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def policies(shared_policies: Exchange) -> AsyncIterator[Exchange]:
+    """The same with the customer's backend as new; afterwards nothing of any call may be left."""
+    shared_policies.renew()
+    yield shared_policies
+    await shared_policies.all_given_back()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_veevo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VeevoHouse]:
+    """A Veevo customer's server, with prices that change with the day and names of models that are replaced."""
+    folder = tmp_path_factory.mktemp("veevo")
+    prices = dated_prices(folder)
+    aliases = "retired, gpt-of-old=gpt-realtime-2.1-mini"
+    async with open_veevo(folder, SWITCHHOOK_PRICES=prices, SWITCHHOOK_MODEL_ALIASES=aliases, SWITCHHOOK_DRAIN_S="1") as home:
+        yield home
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def veevo(shared_veevo: VeevoHouse) -> AsyncIterator[VeevoHouse]:
+    """The same with backend and model as new."""
+    shared_veevo.renew()
+    yield shared_veevo

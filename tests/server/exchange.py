@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,16 @@ WHOLE_CALL = "+17206999903"
 """`maxSeconds` covers transfers."""
 UNRECORDED = "+17206999904"
 """Its recording stops when the caller is put through."""
+HANGS_UP_ON_MACHINES = "+17206999906"
+TELLS_OF_MACHINES = "+17206999907"
 IMPATIENT = "+17206999905"
 """Waits a second for a tool."""
 TWO_TRUNKS = "+17206999910"
 PASSWORD = "+17206999911"
 RATED = "+17206999912"
 """One call a second."""
+FOLLOWING = "+17206999913"
+"""Its trunk's redirections are followed, to 127.0.0.4 too."""
 REFERRING = "+17205550100"
 """Its trunk makes transfers by REFER."""
 REFERRING_HOST = "127.0.0.3"
@@ -49,10 +53,12 @@ LONG_MS = 20_000
 """Longer than anybody listens."""
 MESSAGE = "This is Acme. Please call us back."
 
-_ACCOUNTS = {NUMBER: "acme", TWO_TRUNKS: "twice", PASSWORD: "secretive", RATED: "rated", REFERRING: "pbx"}
+_ACCOUNTS = {NUMBER: "acme", TWO_TRUNKS: "twice", PASSWORD: "secretive", RATED: "rated", REFERRING: "pbx", FOLLOWING: "following"}
 _SETTINGS: dict[str, dict[str, Any]] = {
     RINGS_SHORTLY: {"ring_s": 1},
     LEAVES_MESSAGES: {"answer_detection": {"on_machine": "leave_message", "message": MESSAGE}},
+    HANGS_UP_ON_MACHINES: {"ring_s": 4, "answer_detection": {"on_machine": "hang_up"}},
+    TELLS_OF_MACHINES: {"answer_detection": {"on_machine": "tell_agent"}},
     WHOLE_CALL: {"max_seconds_scope": "call"},
     UNRECORDED: {"record_transfers": False},
     IMPATIENT: {"tool_timeout_s": 1},
@@ -65,12 +71,14 @@ class Exchange(House):
 
     port: int = 0
     second_port: int = 0
+    accounts: dict[str, str] = field(default_factory=lambda: dict(_ACCOUNTS))
+    """Whose number it is."""
 
     # -- calls out
 
     async def ask(self, caller: str = NUMBER, **fields: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
         """POST makecall as the account of the number `caller`; gives status, body and headers."""
-        account = _ACCOUNTS.get(caller, "acme")
+        account = self.accounts.get(caller, "acme")
         body = {"calledNumber": CALLED, "callerId": caller, "callerIdName": "Acme", "customerCallId": "order-7"} | fields
         url = f"{self.server.http_url}/api/customer/makecall"
         async with aiohttp.ClientSession() as http, http.post(url, json=body, headers={"Token": token(account)}) as reply:
@@ -240,7 +248,7 @@ def destination_tone(duration_ms: int) -> bytes:
 
 
 def exchange_config(backend: VnsBackend, port: int, second_port: int) -> dict[str, Any]:
-    """Five accounts, so that each way of dialling has trunks of its own."""
+    """Six accounts, so that each way of dialling has trunks of its own."""
     content = config(backend.url)
     [number] = content["numbers"]
     rules = {"calls_per_second": 100, "deny_prefixes": ["+17205557"], "do_not_call": ["+17205550666"]}
@@ -260,6 +268,13 @@ def exchange_config(backend: VnsBackend, port: int, second_port: int) -> dict[st
         {"name": "locked", "account": "secretive", "address": address, "username": "carrier", "password": "open sesame"},
         {"name": "rated", "account": "rated", "address": address},
         {"name": "pbx", "account": "pbx", "address": address, "allow_from": [f"{REFERRING_HOST}/32"], "transfer": "refer"},
+        {
+            "name": "following",
+            "account": "following",
+            "address": address,
+            "allow_from": ["127.0.0.4/32"],
+            "follow_redirects": True,
+        },
     ]
     return content
 

@@ -7,11 +7,11 @@ import itertools
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 
@@ -24,6 +24,8 @@ from tests.server.waiting import eventually
 
 NUMBER = "+17206999999"
 FALLBACK_NUMBER = "+17206999998"
+KEYPAD_NUMBER = "+17206999890"
+"""No recording has what is said while keys are pressed."""
 FALLBACK_MESSAGE = "We are sorry. Please call again later."
 SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) ([-+.\deE]+)$", re.MULTILINE)
 
@@ -31,6 +33,10 @@ SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) ([-+.\deE]+)$", re.MULTILINE)
 def function(name: str) -> dict[str, Any]:
     """A tool of the session."""
     return {"type": "function", "name": name, "description": name, "parameters": {"type": "object", "properties": {}}}
+
+
+Opener = Callable[..., AbstractAsyncContextManager["House"]]
+"""Opens a house in a folder, with settings."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,27 @@ class House:
     server: Server
     backend: VnsBackend
     _callers: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
+
+    cut_slack_frames: ClassVar[int] = 1
+    """So many frames more than truncate says may have been heard of an interrupted reply, or fewer."""
+
+    def phone(self, user: str, **options: Any) -> Phone:
+        """A telephone of a caller's, not yet started."""
+        return Phone(user=user, **options)
+
+    def refusal(self, status: int) -> int:
+        """What a caller is told when a call is refused with this SIP status."""
+        return status
+
+    def renew(self) -> None:
+        """The customer's backend as new."""
+        backend = self.backend
+        backend.requests.clear()
+        backend.end_statuses.clear()
+        backend.start_status, backend.start_reply = 200, {}
+        backend.tool_reply = lambda got: {"ok": True}
+        backend.start_gate.set()
+        backend.tool_gate.set()
 
     def uri(self, number: str = NUMBER) -> str:
         """Where a phone dials."""
@@ -146,7 +173,7 @@ class House:
         """A call that is answered and whose model session is open; whoever has not hung up at the end does."""
         caller = caller or self.new_caller()
         count = len(model.sessions) + 1
-        async with Phone(user=caller, **phone) as telephone:
+        async with self.phone(caller, **phone) as telephone:
             call = await telephone.dial(self.uri(number))
             await call.answered()
             session = await model.session(count)
@@ -155,12 +182,21 @@ class House:
 
 
 def house_config(backend: VnsBackend, allow_from: Sequence[str] = ("127.0.0.1/32",)) -> dict[str, Any]:
-    """Two numbers of one account: one plain, one with a fallback message."""
+    """Numbers of one account: one plain, and some with a setting of their own."""
     content = config(backend.url)
     content["trunks"][0]["allow_from"] = list(allow_from)
-    fallback = {"number": None, "message": FALLBACK_MESSAGE}
-    content["numbers"].append({**deepcopy(content["numbers"][0]), "number": FALLBACK_NUMBER, "fallback": fallback})
+    content["numbers"] += numbers_with_settings(content["numbers"][0])
     return content
+
+
+def numbers_with_settings(plain: dict[str, Any]) -> list[dict[str, Any]]:
+    """The other numbers of a house, made after the plain one."""
+    fallback = {"number": None, "message": FALLBACK_MESSAGE}
+    settings: dict[str, dict[str, Any]] = {
+        FALLBACK_NUMBER: {"fallback": fallback},
+        KEYPAD_NUMBER: {"pause_recording_on_digits": True},
+    }
+    return [{**deepcopy(plain), "number": number, **own} for number, own in settings.items()]
 
 
 @asynccontextmanager

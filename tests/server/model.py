@@ -18,11 +18,13 @@ from tests.server.waiting import DEADLINE_S, Watched
 class LiveSession(ModelSession, Watched):
     """One connection. `audio` is what came of the caller's sound so far."""
 
-    def __init__(self, request: web.Request, update_gate: asyncio.Event) -> None:
+    def __init__(self, request: web.Request, update_gate: asyncio.Event, beta: bool = False) -> None:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        ModelSession.__init__(self, self._queue.put_nowait)
+        ModelSession.__init__(self, self._queue.put_nowait, beta)
         Watched.__init__(self)
         self.headers = dict(request.headers)
+        self.model_name = request.query.get("model")
+        """As the address names it."""
         self.closed = False
         self._request = request
         self._update_gate = update_gate
@@ -76,6 +78,12 @@ class LiveSession(ModelSession, Watched):
         if isinstance(self._request.transport, asyncio.WriteTransport):
             self._request.transport.abort()
 
+    def freeze(self) -> None:
+        """The host hangs: it reads nothing more, not even pings, and says nothing; TCP stays open."""
+        self.silent = True
+        if isinstance(self._request.transport, asyncio.ReadTransport):
+            self._request.transport.pause_reading()
+
     # -- the socket -------------------------------------------------------------------------------
 
     async def read(self, socket: web.WebSocketResponse) -> None:
@@ -105,8 +113,10 @@ Script = Callable[[LiveSession], Coroutine[Any, Any, None]]
 class Model(Watched):
     """`async with Model() as model`: a server on a port of its own; `script` plays each session until its socket closes."""
 
-    def __init__(self, script: Script | None = None, refuse_with: int | None = None) -> None:
+    def __init__(self, script: Script | None = None, refuse_with: int | None = None, beta: bool = False) -> None:
+        """`beta`: it speaks with the retired names and takes a flat session."""
         super().__init__()
+        self._beta = beta
         self.script = script
         self.refuse_with = refuse_with
         """HTTP status for handshakes instead of a session."""
@@ -143,10 +153,11 @@ class Model(Watched):
         self.handshakes += 1
         self.changed()
         if self.refuse_with is not None:
-            return web.json_response({"error": {"message": "no"}}, status=self.refuse_with)
+            message = f"Incorrect key: {request.headers.get('Authorization')}"  # as unwise as a vendor may be
+            return web.json_response({"error": {"message": message}}, status=self.refuse_with)
         socket = web.WebSocketResponse(max_msg_size=16 << 20)
         await socket.prepare(request)
-        session = LiveSession(request, self.update_gate)
+        session = LiveSession(request, self.update_gate, self._beta)
         session.open()
         self.sessions.append(session)
         self.changed()

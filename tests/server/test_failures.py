@@ -32,8 +32,8 @@ def _voiced_ms(call: Call) -> int:
 
 async def test_an_unknown_number_is_404(house: House) -> None:
     caller = house.new_caller()
-    async with Phone(user=caller) as phone:
-        assert (await _refusal(phone, house.uri("+17205559999"))).status == 404
+    async with house.phone(caller) as phone:
+        assert (await _refusal(phone, house.uri("+17205559999"))).status == house.refusal(404)
     assert await house.record_of(caller) == ("client-error", "unknown-number")
     assert not house.backend.requests
 
@@ -54,8 +54,8 @@ async def test_a_failed_call_start_is_480_and_told(house: House) -> None:
     """The caller is refused unanswered, and CallEnd says why."""
     house.backend.start_status = 500
     caller = house.new_caller()
-    async with Phone(user=caller) as phone:
-        assert (await _refusal(phone, house.uri())).status == 480
+    async with house.phone(caller) as phone:
+        assert (await _refusal(phone, house.uri())).status == house.refusal(480)
     end = await house.end_of((await house.start_of(caller))["sessionGuid"])
     assert (end["status"], end["callConnected"], end["transcription"]) == (1, None, None)
     assert await house.record_of(caller) == ("upstream-error", "call-start-http-error")
@@ -67,7 +67,7 @@ async def test_the_fallback_message_is_spoken(house: House) -> None:
     """The number's own fallback: answered, spoken by the local voice, hung up."""
     house.backend.start_status = 500
     caller = house.new_caller()
-    async with Phone(user=caller) as phone:
+    async with house.phone(caller) as phone:
         call = await phone.dial(house.uri(FALLBACK_NUMBER))
         await call.answered()
         assert await call.ended(20) == "them"
@@ -81,7 +81,7 @@ async def test_the_fallback_message_is_spoken(house: House) -> None:
 async def test_a_model_that_refuses_us_leads_to_the_message(house: House) -> None:
     """401 on the handshake is not tried again."""
     caller = house.new_caller()
-    async with Model(refuse_with=401) as model, Phone(user=caller) as phone:
+    async with Model(refuse_with=401) as model, house.phone(caller) as phone:
         house.answer_with(model, messageToPlayOnFailure=MESSAGE)
         call = await phone.dial(house.uri())
         await call.answered()
@@ -97,7 +97,7 @@ async def test_a_model_that_refuses_us_leads_to_the_message(house: House) -> Non
 async def test_a_failure_route_that_is_not_allowed_is_noted_and_its_message_spoken(house: House) -> None:
     """The message, a Failed entry, the reason in the log; a number abroad is not dialled."""
     caller = house.new_caller()
-    async with Model(refuse_with=403) as model, Phone(user=caller, display_name="Ada") as phone:
+    async with Model(refuse_with=403) as model, house.phone(caller, display_name="Ada") as phone:
         house.answer_with(model, messageToPlayOnFailure=MESSAGE, routeToNumberOnFailure="+441632960123")
         call = await phone.dial(house.uri())
         await call.answered()
@@ -153,24 +153,27 @@ async def test_max_seconds_ends_the_call(house: House) -> None:
 
 
 async def test_a_caller_whose_line_goes_dead(house: House) -> None:
-    """No BYE and no sound: the call ends by itself, and the model is let go."""
+    """No word and no sound of it: the call ends by itself, and the model is let go."""
+    caller = house.new_caller()
     async with Model() as model:
         house.answer_with(model)
-        async with house.talk(model) as talk:
+        async with house.talk(model, caller) as talk:
             await talk.session.got("response.create")
             talk.session.speaks(speech(200), "Hello?")
             await ear_has(talk.call, 10)
             talk.call.line.sending = False
             await talk.session.until(lambda: talk.session.closed, "the model's socket is closed")
+            assert await talk.call.ended() == "them"
             end = await house.end_of(talk.guid)
     assert (end["status"], end["errorMessage"]) == (0, "No Errors")
+    assert (await house.record_of(caller))[1] == "media-timeout"
 
 
 async def test_a_caller_who_gives_up_before_the_answer(house: House) -> None:
-    """CANCEL while CallStart is under way: 487, and CallEnd once CallStart has answered."""
+    """CANCEL (487) while CallStart is under way, and CallEnd once CallStart has answered."""
     house.backend.start_gate.clear()
     caller = house.new_caller()
-    async with Model() as model, Phone(user=caller) as phone:
+    async with Model() as model, house.phone(caller) as phone:
         house.answer_with(model)
         call = await phone.dial(house.uri())
         assert await call.ringing() == 180
@@ -203,7 +206,7 @@ async def test_a_failed_tool_does_not_end_the_talk(house: House) -> None:
 
 
 async def _five_hundred_ms_of_one_voice(house: House) -> list[tuple[int, int]]:
-    async with Phone(user=house.new_caller()) as phone:
+    async with house.phone(house.new_caller()) as phone:
         call = await phone.dial(house.uri())
         await call.answered()
         await call.ear.until(lambda: len(frames_heard(call.ear.packets)) >= 25, 15, "the greeting")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from switchhook_demo.phone import Phone
 from tests.server.call_end import TICKS, spoken_lines
-from tests.server.house import House, ear_has, open_house
+from tests.server.house import House, Opener, ear_has, open_house
 from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, loud_part, peak_hz, recorded, speech
 from tests.server.model import Model
 
@@ -27,9 +26,9 @@ async def _short_call(house: House, model: Model) -> str:
     return talk.guid
 
 
-async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path) -> None:
+async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path, opener: Opener) -> None:
     """After the restart one CallEnd with status 5 and the lines so far, and a recording of what was said."""
-    async with open_house(tmp_path) as house, Model() as model:
+    async with opener(tmp_path) as house, Model() as model:
         house.answer_with(model, recordCall=True, recordCallFormat="wav")
         async with house.talk(model) as talk:
             await talk.session.got("response.create")
@@ -69,13 +68,13 @@ async def test_kill_9_after_the_acknowledgement(tmp_path: Path) -> None:
         assert len(house.ends_of(first)) == 1
 
 
-async def test_kill_9_while_call_start_is_under_way(tmp_path: Path) -> None:
+async def test_kill_9_while_call_start_is_under_way(tmp_path: Path, opener: Opener) -> None:
     """The customer knows the call, so its end is owed, too."""
-    async with open_house(tmp_path) as house, Model() as model:
+    async with opener(tmp_path) as house, Model() as model:
         house.answer_with(model)
         house.backend.start_gate.clear()
         caller = house.new_caller()
-        async with Phone(user=caller) as phone:
+        async with house.phone(caller) as phone:
             await phone.dial(house.uri())
             guid = (await house.start_of(caller))["sessionGuid"]
             await house.server.kill()

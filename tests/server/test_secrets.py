@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,18 @@ import pytest
 
 from switchhook_demo.phone import CallRefusedError, Phone
 from tests.peers.vns_backend import VnsBackend
-from tests.server.house import House, ear_has, house_config, open_house
+from tests.server.canaries import DATABASE_PASSWORD, check_log, singing, singing_files, singing_rows, with_password
+from tests.server.house import NUMBER, House, ear_has, house_config, open_house
 from tests.server.listening import caller_tone, speech
 from tests.server.model import Model
+from tests.store.opening import PostgresDatabases, postgres_databases
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CANARIES = {
     name: f"canary-{name}-9f3c2ab7"
     for name in ("start", "end", "api", "trunk", "ai", "aiurl", "tool", "toolurl", "recording", "basic")
-}
+} | {"database": DATABASE_PASSWORD}
 
 
 def _config(backend: VnsBackend) -> dict[str, Any]:
@@ -57,7 +58,7 @@ async def _good_call(house: House, model: Model) -> set[str]:
         talk.session.calls_tool("call_1", "book", {"table": 1})
         await talk.session.output_of("call_1")
         await ear_has(talk.call, 75)
-        sang = await asyncio.to_thread(_singing, house.server.data_dir)
+        sang = await asyncio.to_thread(singing_files, CANARIES, house.server.data_dir)
         await talk.call.hang_up()
     await house.recording(talk.guid, "opus.enc")
     await house.end_of(talk.guid)
@@ -94,37 +95,45 @@ async def _ends_by_itself(house: House) -> None:
     await house.end_of((await house.start_of(caller))["sessionGuid"])
 
 
-def _singing(folder: Path) -> set[str]:
-    return {f"{name} in {file.name}" for file in _files(folder) for name in _found(file.read_bytes())}
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
-
-
-def _found(data: bytes) -> list[str]:
-    return [name for name, canary in CANARIES.items() if canary.encode() in data]
+async def _through_everything(house: House, model: Model) -> None:
+    """Calls that work and calls on which everything fails; what is told outside is looked at here."""
+    sang = await _good_call(house, model)
+    await _bad_calls(house, model)
+    got = house.backend.of("/tools")[0]
+    assert (got.headers["X-Key"], CANARIES["toolurl"] in got.path) == (CANARIES["tool"], True)
+    assert model.sessions[0].headers["Authorization"] == CANARIES["ai"]
+    assert house.backend.of("/callstart")[0].headers["Token"] == CANARIES["start"]
+    assert house.backend.of("/callend")[0].headers["Authorization"] == f"Bearer {CANARIES['end']}"
+    for command in (("check",), ("webhook", "test", "+17206999999"), ("webhook", "parked")):
+        _, told = await house.server.run(*command)
+        assert singing(CANARIES, told.encode()) == []
+    _, figures = await house.get("/metrics")
+    assert singing(CANARIES, figures.encode()) == []
+    assert [name for end in house.backend.of("/callend") for name in singing(CANARIES, end.body)] == []
+    assert sang | singing_files(CANARIES, house.server.data_dir) == set()
 
 
 async def test_no_secret_is_written_down_or_told(tmp_path: Path) -> None:
     """Through calls that work and calls on which everything fails, at debug level, with a wrong API token and password too."""
     async with open_house(tmp_path, _config, SWITCHHOOK_LOG_LEVEL="debug") as house, Model() as model:
-        sang = await _good_call(house, model)
-        await _bad_calls(house, model)
-        got = house.backend.of("/tools")[0]
-        assert (got.headers["X-Key"], CANARIES["toolurl"] in got.path) == (CANARIES["tool"], True)
-        assert model.sessions[0].headers["Authorization"] == CANARIES["ai"]
-        assert house.backend.of("/callstart")[0].headers["Token"] == CANARIES["start"]
-        assert house.backend.of("/callend")[0].headers["Authorization"] == f"Bearer {CANARIES['end']}"
-        for command in (("check",), ("webhook", "test", "+17206999999"), ("webhook", "parked")):
-            _, told = await house.server.run(*command)
-            assert _found(told.encode()) == []
-        _, figures = await house.get("/metrics")
-        assert _found(figures.encode()) == []
-        assert [name for end in house.backend.of("/callend") for name in _found(end.body)] == []
-        assert sang | _singing(house.server.data_dir) == set()
-    log = house.server.log.read_bytes()
-    assert log
-    assert _found(log) == []
-    assert b"Traceback" not in log
-    assert all(json.loads(line)["level"] != "error" for line in log.splitlines() if line.startswith(b"{"))
+        await _through_everything(house, model)
+    check_log(CANARIES, house.server.log.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresDatabases]:
+    with postgres_databases() as databases:
+        yield databases
+
+
+@pytest.mark.peer("postgresql")
+async def test_no_secret_is_written_into_postgresql(tmp_path: Path, postgres: PostgresDatabases) -> None:
+    """The same, with the rows of the database server; the password in its URL is told nowhere either."""
+    url = await postgres.empty()
+    settings = {"SWITCHHOOK_DATABASE_URL": with_password(url), "SWITCHHOOK_LOG_LEVEL": "debug"}
+    async with open_house(tmp_path, _config, **settings) as house, Model() as model:
+        await _through_everything(house, model)
+        assert await singing_rows(CANARIES, url) == set()
+        assert "number in calls" in await singing_rows({"number": NUMBER}, url), "the rows are read"
+        assert not (house.server.data_dir / "switchhook.db").exists()
+    check_log(CANARIES, house.server.log.read_bytes())

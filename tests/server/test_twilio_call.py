@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from xml.etree import ElementTree
 
 import pytest
 import pytest_asyncio
@@ -81,6 +82,24 @@ async def test_the_agent_hangs_up(there: TwilioHouse) -> None:
         assert (await there.house.end_of(talk.guid))["status"] == 0
 
 
+async def test_a_carrier_that_does_not_hang_up_is_told_over_rest(there: TwilioHouse) -> None:
+    """The customer has its CallEnd at once; who stays on the line is let go by an order."""
+    there.twilio.lets_go = False
+    try:
+        async with Model() as model:
+            there.house.answer_with(model, maxSeconds=1)
+            async with there.talk(model) as talk:
+                assert (await there.house.end_of(talk.guid))["errorMessage"] == "Maximum call duration reached"
+                assert not talk.party.over
+                await talk.party.ended(30)
+                assert talk.party.let_go
+                path, form = there.twilio.orders[-1]
+                assert path.endswith(f"/Calls/{talk.call.sid}.json")
+                assert form == {"Status": ["completed"]}
+    finally:
+        there.twilio.lets_go = True
+
+
 async def test_the_media_connection_breaks(there: TwilioHouse) -> None:
     """The call ends there as here, and its end is told."""
     async with Model() as model:
@@ -102,6 +121,8 @@ async def test_over_capacity_the_caller_hears_busy(there: TwilioHouse) -> None:
             call = there.twilio.ring(third, "+17206999999")
             await call.party.ended()
             assert call.status == "busy"
+            [reject] = ElementTree.fromstring(call.twiml[0])
+            assert (reject.tag, reject.attrib) == ("Reject", {"reason": "busy"})
             assert await there.house.record_of(third) == ("client-error", "over-capacity")
             assert not one.party.over and not other.party.over
 

@@ -2,144 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from switchhook_demo.phone import Call
-from switchhook_demo.rtp_line import Heard
-from switchhook_demo.sound import loudness
-from tests.peers.twilio_party import FRAME, Party
-from tests.peers.twilio_service import TwilioService
-from tests.server.house import NUMBER, House, Talk, ear_has
-from tests.server.listening import FRAME_MS, frames_heard, of_turn, speech
-from tests.server.model import Model
-from tests.server.test_failures import (  # noqa: F401 - collected here for the other leg
-    test_a_failed_tool_does_not_end_the_talk,
-    test_a_model_that_dies_is_tried_once_more,
+from tests.server import (
+    test_agent_races,
+    test_capacity,
+    test_event_orders,
+    test_failures,
+    test_recordings_api,
+    test_restart,
+    test_transfers,
+    test_turns,
+    test_vns_call,
 )
-from tests.server.test_recordings_api import (  # noqa: F401
-    test_a_recording_from_the_call_to_its_deletion,
-    test_a_recording_that_is_deleted_during_its_call_leaves_nothing,
-    test_an_encrypted_recording_is_fetched_and_opened,
-)
-from tests.server.test_turns import (  # noqa: F401
-    _interrupted_turn,
-    test_a_tool_outlives_an_interruption_and_the_call,
-    test_interruptions_can_be_switched_off,
-    test_the_farewell_is_heard_in_full,
-    test_tools_of_the_gateway,
-)
-from tests.server.test_vns_call import (  # noqa: F401
-    test_a_recording_in_the_format_that_was_asked_for,
-    test_a_whole_call,
-    test_audio_from_before_the_model_was_ready_is_not_lost,
-    test_every_form_of_the_number_finds_it,
-    test_nothing_is_logged_or_recorded_unless_asked,
-    test_the_transcript_is_told_live,
-)
-from tests.server.twilio_house import open_twilio_house
+from tests.server.house import Opener
+from tests.server.one_suite import both_legs, left_out_in_vain
+from tests.server.twilio_exchange import ExchangeOverTwilio, open_exchange_over_twilio
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-
-class PartyCall:
-    """A party at Twilio, with the words of a telephone."""
-
-    def __init__(self, party: Party) -> None:
-        self._party = party
-        self.ear = self
-
-    @property
-    def packets(self) -> list[Heard]:
-        """All that was heard, in frames of 20 ms."""
-        sound = self.ulaw()
-        frames = [sound[at : at + FRAME] for at in range(0, len(sound), FRAME)]
-        return [Heard(at * 0.02, at, at * FRAME, False, frame, loudness(frame)) for at, frame in enumerate(frames)]
-
-    def ulaw(self) -> bytes:
-        """All that was heard."""
-        return bytes(self._party.heard)
-
-    async def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Wait for a condition on what was heard."""
-        await self._party.until(condition, what, timeout_s)
-
-    async def say(self, sound: bytes) -> None:
-        """Speak."""
-        self._party.say(sound)
-
-    async def ended(self, timeout_s: float) -> str:
-        """Wait until the far side hangs up."""
-        await self._party.ended(timeout_s)
-        return "them"
-
-    async def hang_up(self) -> None:
-        """Put the receiver down."""
-        self._party.hang_up()
-        await self._party.ended()
-
-
-class HouseOverTwilio(House):
-    """A house whose callers come over Twilio."""
-
-    twilio: TwilioService
-
-    @asynccontextmanager
-    async def talk(self, model: Model, caller: str = "", number: str = NUMBER, **phone: Any) -> AsyncIterator[Talk]:
-        """As over SIP."""
-        caller = caller or self.new_caller()
-        count = len(model.sessions) + 1
-        call = self.twilio.ring(caller, number, phone.get("display_name"))
-        try:
-            session = await model.session(count)
-            await session.got("session.update")
-            yield Talk(cast(Call, PartyCall(call.party)), session, (await self.start_of(caller))["sessionGuid"])
-        finally:
-            call.party.hang_up()
+ONE_LEG = {
+    "test_a_law_caller_with_a_24_khz_model": "Media Streams speak µ-law alone",
+    "test_keys_that_come_by_events_and_by_info_count_once": "SIP has two ways of telling a key, Media Streams have one",
+    "test_a_source_that_no_trunk_allows_hears_nothing": "a signature proves who calls over Twilio: test_twilio_call",
+    "test_d_a_briefing_has_sixty_seconds": "no line takes part",
+    "test_a_blind_transfer_to_a_telephone": "of a SIP telephone; over Twilio the sound of a blind transfer never reaches us",
+    "test_a_transfer_that_fails_returns_to_the_agent": "tells statuses of SIP; its like is in test_twilio_transfers",
+    "test_a_carrier_says_busy": "of a SIP carrier; its like is in test_twilio_transfers",
+    "test_destinations_that_ring_on": "Twilio stops ringing by itself; its like is in test_twilio_transfers",
+    "test_keys_hold_and_hang_up_of_two_who_were_put_through": "Media Streams have no hold, and keys of a `<Dial>` are Twilio's",
+    "test_what_the_destination_plays_before_it_answers_is_heard": "Media Streams have no early media",
+    "test_the_caller_gives_up_while_it_rings": "the ringback is Twilio's; its like is in test_twilio_transfers",
+    "test_the_number_for_the_case_that_the_agent_fails": "the ringback is Twilio's; but for it this is test_e_the_model_refuses",
+    "test_a_party_that_we_called_is_put_through": "one telephone has two numbers; calls out are in test_twilio_transfers",
+    "test_kill_9_after_the_acknowledgement": "of the outbox, no line takes part",
+    "test_a_customer_who_fails_gets_the_same_bytes_again": "of the outbox, no line takes part",
+    "test_a_salvaged_recording_says_so_and_an_old_one_is_purged_at_the_start": "of files, as test_kill_9_in_the_middle_of_a_call",
+    "test_a_spool_that_no_encoder_takes_stops_nobody": "of files, no line takes part",
+    "test_a_reply_in_odd_pieces_is_one_even_tone": "Media Streams have no packets whose time can be told",
+}
+"""Tests that know their leg, and why."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def twilio_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[HouseOverTwilio]:
+async def shared_exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ExchangeOverTwilio]:
     """Lives as long as this module's tests."""
-    async with open_twilio_house(tmp_path_factory.mktemp("twilio"), {"SWITCHHOOK_DRAIN_S": "1"}) as there:
-        house = HouseOverTwilio(there.house.server, there.house.backend)
-        house.twilio = there.twilio
-        yield house
+    folder = tmp_path_factory.mktemp("twilio")
+    async with open_exchange_over_twilio(folder, SWITCHHOOK_DRAIN_S="1", SWITCHHOOK_MEDIA_TIMEOUT_S="5") as exchange:
+        yield exchange
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def house(twilio_house: HouseOverTwilio) -> HouseOverTwilio:
-    """The customer's backend as new."""
-    backend = twilio_house.backend
-    backend.requests.clear()
-    backend.start_status, backend.start_reply = 200, {}
-    backend.tool_reply = lambda got: {"ok": True}
-    return twilio_house
+async def exchange(shared_exchange: ExchangeOverTwilio) -> AsyncIterator[ExchangeOverTwilio]:
+    """The customer's backend as new; afterwards nothing of any call may be left."""
+    shared_exchange.renew()
+    yield shared_exchange
+    await shared_exchange.all_given_back()
 
 
-async def test_an_interrupted_reply_is_cut_where_it_was_heard(house: House) -> None:
-    """At several offsets: what was heard is a clean beginning, and truncate says its length, by Twilio's marks. One more frame
-    may have been played while `clear` was on its way."""
-    offsets_ms = (0, 20, 130, 470, 1010)
-    async with Model() as model:
-        house.answer_with(model)
-        async with house.talk(model) as talk:
-            call, session = talk.call, talk.session
-            await session.got("response.create")
-            items = [await _interrupted_turn(session, call, turn, ms) for turn, ms in enumerate(offsets_ms, start=1)]
-            last = len(offsets_ms) + 1
-            session.speaks(speech(200, last), "At your service.")
-            await ear_has(call, 10, last)
-            await call.hang_up()
-    heard = frames_heard(call.ear.packets)
-    assert heard == sorted(heard)  # no frame twice, none of an earlier turn after a later one
-    truncations = session.sent("conversation.item.truncate")
-    assert [event["item_id"] for event in truncations] == items
-    for turn, event in enumerate(truncations, start=1):
-        frames = of_turn(call.ear.packets, turn)
-        assert frames == list(range(len(frames)))
-        assert abs(event["audio_end_ms"] - len(frames) * FRAME_MS) <= 2 * FRAME_MS, (turn, event, len(frames))
+@pytest_asyncio.fixture(loop_scope="session")
+async def house(exchange: ExchangeOverTwilio) -> ExchangeOverTwilio:
+    """A house is an exchange that calls nobody."""
+    return exchange
+
+
+@pytest.fixture
+def opener() -> Opener:
+    """Opens an exchange of its own for a test."""
+    return open_exchange_over_twilio
+
+
+TALK = (test_vns_call, test_turns, test_agent_races, test_event_orders, test_transfers, test_recordings_api)
+SUITE = (*TALK, test_failures, test_capacity, test_restart)
+globals().update(both_legs(ONE_LEG, *SUITE))
+
+
+async def test_no_test_is_left_out_in_vain() -> None:
+    assert left_out_in_vain(ONE_LEG, *SUITE) == set()

@@ -61,27 +61,35 @@ class TwilioHouse:
         await party.until(lambda: found(bytes(party.heard)), what)
 
 
-def twilio_config(backend: VnsBackend, twilio: TwilioService, trunk: bool = False) -> dict[str, Any]:
-    """The house's numbers, of an account that has Twilio credentials."""
-    content = house_config(backend)
-    if not trunk:
-        content["trunks"] = []
+def twilio_config(backend: VnsBackend, twilio: TwilioService) -> dict[str, Any]:
+    """The house's numbers, of an account that has Twilio credentials and no trunk."""
+    return over_twilio(house_config(backend), twilio)
+
+
+def over_twilio(content: dict[str, Any], twilio: TwilioService) -> dict[str, Any]:
+    """The same without trunks, the first account's calls carried by Twilio."""
+    content["trunks"] = []
     pair = {"account_sid": twilio.account_sid, "auth_token": twilio.auth_token, "rest_base_url": twilio.url}
     content["accounts"][0]["twilio"] = pair
     return content
 
 
 @asynccontextmanager
-async def open_twilio_house(folder: Path, settings: Mapping[str, str] = {}, trunk: bool = False) -> AsyncIterator[TwilioHouse]:
+async def open_twilio_house(
+    folder: Path,
+    settings: Mapping[str, str] = {},
+    content: Callable[[VnsBackend, TwilioService], dict[str, Any]] = twilio_config,
+) -> AsyncIterator[TwilioHouse]:
     """A house of its own for a test."""
     async with TwilioService() as twilio:
         public = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
-        content = lambda backend: twilio_config(backend, twilio, trunk)  # noqa: E731
-        async with open_house(folder, content, **public, **dict(settings)) as house:
+        made = lambda backend: content(backend, twilio)  # noqa: E731
+        async with open_house(folder, made, **public, **dict(settings)) as house:
             twilio.routes = {PUBLIC: house.server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{house.server.media_port}"}
             twilio.voice_url = f"{PUBLIC}/twilio/voice"
             twilio.status_url = f"{PUBLIC}/twilio/status"
             yield TwilioHouse(house, twilio)
             for call in list(twilio.calls.values()):
                 call.party.hang_up()
-            await asyncio.wait_for(house.quiet(), 30)
+            if house.server.process is not None:
+                await asyncio.wait_for(house.quiet(), 30)

@@ -47,3 +47,13 @@ async def test_search(store: Store) -> None:
     assert await found(store, since=START + timedelta(minutes=2), until=START + timedelta(minutes=4)) == [3, 2]
     mine = frozenset({CallId("00000000-0000-4000-8000-000000000001"), CallId("00000000-0000-4000-8000-000000000006")})
     assert await found(store, call_ids=mine) == [1]
+
+
+async def test_a_call_is_found_by_the_name_that_twilio_has_for_it(store: Store) -> None:
+    """Not by what another line calls it, and not by another account."""
+    sid = "CA" + "7" * 32
+    for number, line, account in ((1, "twilio", "acme"), (2, "sip", "acme"), (3, "twilio", "another")):
+        record = replace(call(number), account=account)
+        await store.calls.begin(replace(record, attempt=replace(record.attempt, line=line, line_call_id=sid)))
+    assert await found(store, twilio_sid=sid) == [1]
+    assert await found(store, twilio_sid=f"{sid}0") == []

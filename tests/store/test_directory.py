@@ -76,6 +76,7 @@ async def test_every_setting_of_a_trunk_is_kept(store: Store) -> None:
         number_form="plain",
         caller_ids=("+17205550100",),
         default_caller_id="+17205550100",
+        follow_redirects=True,
         tls_ca="/ca.pem",
         tls_verify=False,
         tls_certificate="/us.pem",

@@ -260,7 +260,8 @@ async def test_sound_follows_the_peer_to_the_port_it_sends_from(bench: Bench) ->
     behind_nat = bench.another_peer()
     bench.stream.configure(bench.media())
     await bench.pacer.run(0.1)
-    behind_nat.send(bench.stream.local_port, b"\x01" * 160)
+    for _ in range(5):
+        behind_nat.send(bench.stream.local_port, b"\x01" * 160)
     await bench.pacer.run(0.1)
     assert bench.stream.remote == behind_nat.address
     bench.peer.take()
@@ -268,6 +269,17 @@ async def test_sound_follows_the_peer_to_the_port_it_sends_from(bench: Bench) ->
     assert len(behind_nat.take()) >= 5
     assert bench.peer.take() == []
     assert bench.sound[:160] == b"\x01" * 160
+
+
+async def test_last_packets_of_an_earlier_call_from_the_same_host_take_nobodys_place(bench: Bench) -> None:
+    earlier = bench.another_peer()
+    bench.stream.configure(bench.media())
+    for _ in range(4):
+        earlier.send(bench.stream.local_port, b"\x66" * 160)
+    await bench.pacer.run(0.4, bench.talker(440))
+    assert bench.stream.remote == bench.peer.address
+    assert b"\x66" not in bench.sound
+    assert tones.frequency_hz(bench.sound[:1600], Encoding.PCMU) == pytest.approx(440, abs=5)
 
 
 async def test_an_address_that_was_not_signalled_is_followed_after_five_packets_that_are_then_heard(bench: Bench) -> None:

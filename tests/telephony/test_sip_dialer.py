@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from switchhook.domain.dialling import DialRequest
+from switchhook.domain.dialling import DialRefused, DialRequest
 from switchhook.domain.model import CallId, Trunk
 from switchhook.telephony.route import Route
 from switchhook.telephony.sip_dialer import SipDialer
@@ -132,6 +132,7 @@ class Dialling:
             self.watch,
             self.server,
             lambda server, request, hook: cast(OutgoingSipLeg, StubLeg(server, request, hook)),
+            lambda account, number: DialRefused("number", "nobody is redirected"),
         )
 
     async def dial(self, **changes: Any) -> StubLeg:

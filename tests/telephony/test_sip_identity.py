@@ -43,3 +43,20 @@ def invite(uri: str = "sip:+17205550100@gw", **fields: str) -> Request:
 )
 def test_parties(request_: Request, expected: Identity) -> None:
     assert identify(request_) == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "called"),
+    [
+        (invite("sip:acme-1@192.0.2.5"), "+17205550199"),
+        (invite("sip:acme-1@192.0.2.5", P_Called_Party_ID="<sip:+17205550177@core>"), "+17205550177"),
+        (invite("sip:acme-1@192.0.2.5", P_Called_Party_ID="nonsense <<"), "+17205550199"),
+        (invite("sip:acme-1@192.0.2.5", To="<sip:acme-1@carrier>"), "acme-1"),
+        (invite("sip:acme-1@192.0.2.5", To="<sip:carrier>"), "acme-1"),
+        (invite("sip:acme-2@192.0.2.5"), "acme-2"),
+        (invite(P_Called_Party_ID="<sip:+17205550177@core>"), "+17205550100"),
+    ],
+)
+def test_a_call_that_came_to_our_registered_contact(request_: Request, called: str) -> None:
+    """The proxy has put the Contact in the place of the number, which To still tells, or P-Called-Party-ID."""
+    assert identify(request_, lambda user: user == "acme-1").called == called

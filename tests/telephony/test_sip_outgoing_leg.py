@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from switchhook.domain.dialling import DialRequest
+from switchhook.domain.dialling import DialRefused, DialRequest
 from switchhook.domain.errors import PortsExhausted
 from switchhook.domain.model import CallId, Encoding, Srtp, Trunk
 from switchhook.domain.ports import LegAnswered, LegEnded, LegProgress
@@ -21,6 +21,7 @@ from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_line import SipLine
 from switchhook.telephony.sip_outgoing_leg import SILENCE_S, OutgoingSipLeg
+from switchhook.telephony.trunk_redirects import TrunkRedirects
 from switchhook.telephony.wire.offer_answer import LocalMedia, Negotiated
 from switchhook.telephony.wire.sdes import SrtpMode
 from switchhook.telephony.wire.sip.flow import Flow
@@ -283,14 +284,38 @@ async def test_only_a_last_route_is_waited_for_to_the_end(bench: Bench) -> None:
 async def test_a_route_says_which_redirections_may_be_followed(bench: Bench) -> None:
     call = bench.call(None)
     plain = route(call.leg, 5070)
-    call.leg.begin([plain, replace(plain, may_follow=lambda uri: uri.host == "127.0.0.2")])
+    first = SipUri("127.0.0.1", CALLED)
+    redirects = TrunkRedirects(call.leg.request, plain.trunk, first, lambda host: host == "127.0.0.2", nobody)
+    call.leg.begin([plain, replace(plain, redirects=redirects)])
     call.leg.on_ended("refused", "Moved", 500)
     refused, followed = bench.placer.asked
     assert (refused.redirects, followed.redirects) == (0, 3)
-    assert not refused.may_follow(SipUri("127.0.0.2"))
-    assert followed.may_follow(SipUri("127.0.0.2"))
+    party = SipUri("127.0.0.2", CALLED)
+    assert not refused.may_follow(party)
+    assert followed.may_follow(party)
     call.leg.close()
     await told()
+
+
+@pytest.mark.parametrize(("status", "reason"), [(302, "policy-country"), (486, "refused")])
+async def test_a_redirection_that_the_policy_refuses_names_its_rule(bench: Bench, status: int, reason: str) -> None:
+    """Unless somebody else who was named was called, and refused."""
+    call = bench.call(None)
+    plain = route(call.leg, 5070)
+    redirects = TrunkRedirects(call.leg.request, plain.trunk, SipUri("127.0.0.1"), lambda host: True, nobody)
+    call.leg.begin([replace(plain, redirects=redirects)])
+    assert not bench.placer.asked[0].may_follow(SipUri("127.0.0.1", "+442079460000"))
+    call.leg.on_ended("refused", "Reason", status)
+    await told()
+    [end] = call.endings
+    assert (end.reason, end.status) == (reason, status)
+    assert end.detail == ("Reason; redirected to +442079460000: not there" if status == 302 else "Reason")
+    assert call.over == [("carrier", "refused", status)]
+
+
+def nobody(account: str, number: str) -> DialRefused:
+    """A policy."""
+    return DialRefused("country", "not there")
 
 
 # -- sound

@@ -83,6 +83,9 @@ class Told:
         self.failed.append(flow)
         self.changed.set()
 
+    def datagram_returned(self, data: bytes) -> None:
+        """None does."""
+
     def end_of_batch(self) -> None:
         """Nothing to do."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from switchhook.domain.dialling import DialRequest
+from switchhook.domain.dialling import DialRefused, DialRequest
 from switchhook.domain.model import CallId, Trunk
 from switchhook.domain.ports import Leg, LegAnswered, LegEnded, LegEvent
 from switchhook.telephony import trunk_watch
@@ -78,6 +78,7 @@ async def exchange(trunks: Sequence[Trunk]) -> AsyncIterator[Exchange]:
             lambda server, request, watcher: OutgoingSipLeg(
                 server, lambda: RtpStream(machine.ports, pacer, 30.0), request, watcher
             ),
+            lambda account, number: DialRefused("number", "nobody is redirected"),
         )
         watch.start()
         try:

@@ -194,6 +194,9 @@ class Deaf:
     def flow_failed(self, flow: Flow) -> None:
         return
 
+    def datagram_returned(self, data: bytes) -> None:
+        return
+
     def end_of_batch(self) -> None:
         return
 

@@ -47,6 +47,18 @@ def test_an_address_that_a_peer_has_left_is_forgotten() -> None:
     assert not directory.is_peer("192.0.2.9")
 
 
+def test_the_addresses_of_one_trunk() -> None:
+    """Where it was found and what it allows; not those of another trunk, and no name."""
+    other = replace(DIALLED, name="other", allow_from=("198.51.100.0/24",))
+    directory = TrunkDirectory([DIALLED, other])
+    directory.locate(DIALLED.name, ["192.0.2.2"])
+    assert directory.is_at(DIALLED.name, "192.0.2.2")
+    assert not directory.is_at("other", "192.0.2.2")
+    assert directory.is_at("other", "::ffff:198.51.100.7")
+    assert not directory.is_at(DIALLED.name, "198.51.100.7")
+    assert not directory.is_at(DIALLED.name, "carrier.example")
+
+
 def test_who_wants_to_know_is_told_of_changes() -> None:
     directory, told = TrunkDirectory(), []
     directory.on_replaced = lambda: told.append([trunk.name for trunk in directory.all])

@@ -181,6 +181,7 @@ trunks:
     caller_ids: ["+17205550100"]
     default_caller_id: "+17205550100"
     extensions: ["0", "1000-1999", front-desk]
+    follow_redirects: true
     tls_ca: /etc/ca.pem
     tls_verify: false
     tls_certificate: /etc/us.pem
@@ -232,6 +233,7 @@ async def test_every_setting_of_accounts_and_trunks_is_kept(applier: Applier, st
         caller_ids=("+17205550100",),
         default_caller_id="+17205550100",
         extensions=("0", "1000-1999", "front-desk"),
+        follow_redirects=True,
         tls_ca="/etc/ca.pem",
         tls_verify=False,
         tls_certificate="/etc/us.pem",

@@ -95,6 +95,18 @@ async def test_an_account_dials_the_countries_of_its_own_numbers(gate: AccountDi
     assert await admit(gate, "+33142685301") == "country"
 
 
+@pytest.mark.parametrize(("number", "rule"), [(DENVER, None), (LONDON, "country"), ("+19005550100", "premium"), ("", "number")])
+async def test_a_redirected_call_is_judged_and_not_counted(gate: AccountDialling, number: str, rule: str | None) -> None:
+    """The one call that the account may have at a time, in a second and for its money is the one that is redirected."""
+    put(gate, concurrent=1, calls_per_second=1, max_spend_per_day=0.01, price_per_minute=0.01, max_seconds=60)
+    assert isinstance(await admit(gate), DialPermit)
+    decision = gate.review("acme", number)
+    assert (decision.rule if isinstance(decision, DialRefused) else None) == rule
+    assert gate.live == 1
+    assert rule is None or gate.refused[rule] == 1
+    assert isinstance(gate.review("nobody", DENVER), DialRefused)
+
+
 async def test_the_countries_of_a_big_account_are_found_by_its_area_codes(
     gate: AccountDialling, monkeypatch: pytest.MonkeyPatch
 ) -> None:

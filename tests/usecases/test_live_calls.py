@@ -15,6 +15,7 @@ from switchhook.calls.steering import Moment, OrderedCall
 from switchhook.domain.call_sid import call_sid, sid_of
 from switchhook.domain.contract import HttpFailure, HttpReply
 from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused
+from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt, CallId, Direction, Number, TransferRecord
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import (
@@ -330,12 +331,26 @@ async def test_an_ordered_call_and_what_is_told_of_it() -> None:
     await asyncio.gather(*house.spawned)
     forms = [dict(parse_qsl(request.body.decode())) for request in house.http.requests]
     assert [(form["CallStatus"], form["SequenceNumber"]) for form in forms] == [
-        ("queued", "0"),
+        ("initiated", "0"),
         ("in-progress", "1"),
         ("busy", "2"),
     ]
-    assert forms[2]["CallDuration"] == "0"
+    assert (forms[2]["CallDuration"], forms[2]["Duration"]) == ("0", "0")
     assert {request.headers["Signed"].split()[0] for request in house.http.requests} == {"account-token"}
+
+
+async def test_a_call_that_cannot_be_written_down_is_not_made() -> None:
+    """Its orderer is told to try again, and would have two of them."""
+    house = House()
+
+    async def begin(record: CallRecord) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    house.begin = begin  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        await house.orders.place(house.who(), ORDER)
+    [session] = house.live
+    assert [verdict.reason for verdict in session.stopped] == ["store-unavailable"]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ _TOLD = {
         "A call screener has answered and asks who is calling. Say your name and why you call, then wait for the person."
     ),
 }
+_PERHAPS_VOICEMAIL = (
+    "Whoever answered this call has spoken for long without a pause, as a voicemail does. If it is one, say a short message "
+    "after its greeting, then end the call; if it is a person, talk with that person."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,11 @@ class Answered:
 @dataclass(frozen=True, slots=True)
 class SilenceAgent:
     """A message will be left: until then nobody speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetAgentSpeak:
+    """No message will be left after all: the agent goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,7 @@ class TellAgent:
     text: str
 
 
-AnswerEffect: TypeAlias = Answered | SilenceAgent | LeaveMessage | GiveUp | TellAgent
+AnswerEffect: TypeAlias = Answered | SilenceAgent | LetAgentSpeak | LeaveMessage | GiveUp | TellAgent
 
 
 class AnswerWatch:
@@ -119,12 +128,17 @@ class AnswerWatch:
                 self._act_on(found, now)
 
     def _act_on(self, found: Detected, now: float) -> None:
-        if self._waits or found.answerer is Answerer.HUMAN:
+        if found.answerer is Answerer.HUMAN:
             return
         if found.answerer is Answerer.ANNOUNCEMENT:
             self._finish(GiveUp())
-        elif found.answerer is Answerer.SCREENER or self._wanted.on_machine is OnMachine.TELL_AGENT:
-            self._effects.append(TellAgent(_TOLD[found.answerer]))
+        elif found.answerer is Answerer.SCREENER:
+            self._stop_waiting()  # its long greeting was taken for a voicemail's before its words were known
+            self._effects.append(TellAgent(_TOLD[Answerer.SCREENER]))
+        elif self._waits:
+            return
+        elif self._wanted.on_machine is OnMachine.TELL_AGENT:
+            self._effects.append(TellAgent(_TOLD[Answerer.VOICEMAIL] if found.sure else _PERHAPS_VOICEMAIL))
         elif self._wanted.on_machine is OnMachine.HANG_UP or not self._wanted.message:
             if found.sure:  # nobody is hung up on for talking long
                 self._finish(GiveUp())
@@ -133,6 +147,12 @@ class AnswerWatch:
             self._loud_at = now
             self._deadline = now + BEEP_PATIENCE_S
             self._effects.append(SilenceAgent())
+
+    def _stop_waiting(self) -> None:
+        if self._waits:
+            self._waits = False
+            self._deadline = None
+            self._effects.append(LetAgentSpeak())
 
     def _leave(self) -> None:
         if self._waits and not self.done:

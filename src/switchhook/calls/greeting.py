@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 
 
 async def greet(url: str, leg: Leg, seat: AgentSeat, parts: CallParts, write_log: Callable[[str], None]) -> None:
-    """Fetch and play it; when that cannot be, the agent speaks first. The party may interrupt it, the agent does not."""
+    """Fetch and play it; when that cannot be, the agent speaks first. The party may interrupt it, the agent does not.
+
+    An agent who has left, or left the line to somebody else, before it was fetched greets nobody.
+    """
     try:
         sound = b"" if parts.greetings is None else await parts.greetings.fetch(url, leg.encoding)
     except Exception as error:  # noqa: BLE001 - whatever was wrong with it, the caller is greeted by the agent
@@ -25,6 +28,4 @@ async def greet(url: str, leg: Leg, seat: AgentSeat, parts: CallParts, write_log
     if not sound:
         seat.tell(lambda agent, now: agent.speak_first(now))
         return
-    now = parts.clock.now()
-    leg.playout.enqueue("greeting", sound, now)
-    leg.playout.finish("greeting", now)
+    seat.play("greeting", sound)

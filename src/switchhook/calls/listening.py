@@ -10,13 +10,16 @@ from switchhook.calls.answering import (
     AnswerWatch,
     GiveUp,
     LeaveMessage,
+    LetAgentSpeak,
     SilenceAgent,
     TellAgent,
 )
 from switchhook.calls.seat import AgentSeat
 from switchhook.domain.model import Encoding
 from switchhook.domain.plan import AnswerDetection
+from switchhook.domain.ports import Leg
 from switchhook.driver import Driver
+from switchhook.media.answer_detection import AnswerDetector, Answerer, Detected
 
 
 class ListeningHost(Protocol):
@@ -40,15 +43,32 @@ class AnswerListener:
         self._seat: AgentSeat | None = None
         self._watch: AnswerWatch | None = None
         self._driver: Driver | None = None
+        self._heard_early = False
         self.answered_by: str | None = None
         """The value of a `media.answer_detection.Answerer`, as far as is known."""
 
     def start(self, wanted: AnswerDetection, seat: AgentSeat, encoding: Encoding, now: float) -> None:
         """The party has answered; takes effect when the seat begins to listen."""
+        self.answered_by = None
         self._seat = seat
         self._watch = AnswerWatch(wanted, encoding, now)
         self._driver = Driver(self._watch, self._perform, self._host.fault)
         seat.overhear = self._hear
+
+    def listen_early(self, leg: Leg, now: float) -> None:
+        """The network plays something before anybody has answered: only its announcement that nobody will is looked for."""
+        if self._heard_early:
+            return
+        self._heard_early = True
+        detector = AnswerDetector(leg.encoding, now)
+
+        def on_audio(payload: bytes, at: float) -> None:
+            detector.hear(payload, at)
+            for found in detector.take():
+                if isinstance(found, Detected) and found.answerer is Answerer.ANNOUNCEMENT:
+                    self._perform(Answered(found.answerer, f"{found.evidence} before the answer"))
+
+        leg.listen(on_audio)
 
     def words(self, text: str) -> None:
         """What the party said."""
@@ -79,6 +99,8 @@ class AnswerListener:
                 self._host.write_log(f"Answer: {answerer.value} ({evidence})")
             case SilenceAgent() if self._seat is not None:
                 self._seat.tell(lambda agent, now: agent.pause(now))
+            case LetAgentSpeak() if self._seat is not None:
+                self._seat.speak_again()
             case TellAgent(text=text) if self._seat is not None:
                 self._seat.tell(lambda agent, now: agent.told(text, now))
             case LeaveMessage(text=text):

@@ -510,6 +510,8 @@ class CallMachine:
             self._decide(Verdict(Ending.COMPLETED, event.reason))
         elif event.reason == "media-timeout":
             self._decide(Verdict(Ending.COMPLETED, "media-timeout", "No sound arrived from the caller"))
+        elif event.reason == "session-expired":
+            self._decide(Verdict(Ending.COMPLETED, "session-expired", event.detail or None))
         elif event.reason == "no-ack":
             self._decide(Verdict(Ending.ABANDONED, "no-ack", "The caller's side did not confirm the answer"))
         elif event.reason == "rejected":
@@ -590,8 +592,12 @@ _CALLER_WAITS = ("callee-hung-up", "max-duration")
 def _unanswered(event: LegEnded) -> Verdict:
     """Of an outbound call that was not answered: the system did its work, unless the call could not be placed at all."""
     result = result_of_end(event.reason, event.status)
-    told = event.detail or (f"The far side answered {event.status}" if event.status else None)
-    if result in (DialResult.TRUNK_ERROR, DialResult.POLICY):
+    told = event.detail or None
+    if event.status is not None and (event.reason == "refused" or result is DialResult.POLICY):
+        told = f"The far side answered {event.status} {event.detail}".strip()
+    if result is DialResult.POLICY:
+        return Verdict(Ending.OUTBOUND_NOT_PLACED, event.reason, told)
+    if result is DialResult.TRUNK_ERROR:
         return Verdict(Ending.OUTBOUND_NOT_PLACED, result.value, told)
     if result is DialResult.ERROR:
         return Verdict(Ending.INTERNAL_ERROR, result.value, told)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from switchhook.calls.parts import CallParts
 from switchhook.calls.transfer import Admit, DialCallee, DropCallee, Join, TransferEffect, TransferMachine, TransferOver
-from switchhook.domain.dialling import DialPermit, DialRequest, DialResult
+from switchhook.domain.dialling import RING_S, DialPermit, DialRequest, DialResult
 from switchhook.domain.model import CallId, TransferMode
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import TransferOrder
@@ -25,7 +25,6 @@ _STATUSES = {
     DialResult.DECLINED: 603,
     DialResult.CANCELLED: 487,
 }
-RING_S = 45.0
 
 
 class MoveHost(Protocol):

@@ -63,6 +63,17 @@ class AgentSeat:
         self._present = False
         self.tell(lambda agent, now: agent.pause(now))
 
+    def speak_again(self) -> None:
+        """An agent that was told to be silent, and heard the party all the while, goes on."""
+        self.tell(lambda agent, now: agent.resume(self._leg.playout, now))
+
+    def play(self, key: str, sound: bytes) -> None:
+        """Sound of somebody else's in the agent's place; nothing while the line is not the agent's."""
+        if self._present and not self._closed:
+            now = self._clock.now()
+            self._leg.playout.enqueue(key, sound, now)
+            self._leg.playout.finish(key, now)
+
     def consult(self, leg: Leg, briefing: str, tools: Sequence[ConsultTool]) -> None:
         """The agent talks with the party on `leg`."""
         self.tell(lambda agent, now: agent.consult(leg.playout, briefing, tools, now))

@@ -74,6 +74,7 @@ from switchhook.domain.ports import (
     LegAnswered,
     LegEnded,
     LegEvent,
+    LegProgress,
     OfferedLeg,
     PlayoutDrained,
     ToolRunner,
@@ -188,6 +189,8 @@ class CallSession:
                 self._on_digit(event)
             case PlayoutDrained():
                 self._on_drained()
+            case LegProgress(early_media=True) if self.plan is not None and self.plan.answer_detection is not None:
+                self._listener.listen_early(self.leg, self._parts.clock.now())
             case LegAnswered() if self._connected_at is None:
                 self._connected_at = self._parts.clock.utc()
                 if self._journal is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from switchhook.domain.plan import CallPlan
-from switchhook.domain.ports import LegAnswered, LegEvent, LegProgress
+from switchhook.domain.ports import LegAnswered, LegEnded, LegEvent, LegProgress
 from switchhook.domain.report import CallReport
 
 
@@ -29,12 +29,17 @@ class OrderedCall:
 
     plan: CallPlan
     told: Told
+    sip_status: int | None = None
+    """The far side's final SIP answer to the call, once it is known."""
     _seen: set[Moment] = field(default_factory=set)
 
     def leg_event(self, event: LegEvent) -> None:
         """The line that was dialled tells something."""
         if isinstance(event, LegAnswered):
+            self.sip_status = 200
             self._tell(Moment.ANSWERED)
+        elif isinstance(event, LegEnded):
+            self.sip_status = self.sip_status or event.status
         elif isinstance(event, LegProgress) and Moment.ANSWERED not in self._seen:
             self._tell(Moment.RINGING)
 

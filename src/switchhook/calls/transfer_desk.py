@@ -69,6 +69,7 @@ class TransferDesk:
             purpose=route.purpose,
             ring_s=route.ring_s,
             talk_s=route.talk_s,
+            returns=route.returns,
         )
         self._begin(order)
 

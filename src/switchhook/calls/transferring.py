@@ -31,7 +31,7 @@ from switchhook.calls.transfer import (
     WaitingSound,
 )
 from switchhook.domain.dialling import DialPermit, DialRequest
-from switchhook.domain.model import CallAttempt, TransferRecord
+from switchhook.domain.model import CallAttempt, TransferMode, TransferRecord
 from switchhook.domain.plan import TransferOrder
 from switchhook.domain.ports import (
     DigitPressed,
@@ -94,7 +94,7 @@ class CallTransfer:
         self._host = host
         self._parts = parts
         self._order = order
-        self._machine = TransferMachine(order, host.leg.transfer_mode)
+        self._machine = TransferMachine(order, TransferMode.BRIDGE if order.returns else host.leg.transfer_mode)
         self._driver = Driver(self._machine, self._perform, host.fault)
         self._callee: Leg | None = None
         self._bridge: Joined | None = None

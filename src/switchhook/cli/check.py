@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from switchhook.bootstrap import SystemClock, contracts, places_of, sip_targets
 from switchhook.cli.commands import Opened
@@ -88,15 +89,17 @@ async def _webhook_problem(settings: Settings, number: Number) -> str | None:
         return f"its contract {number.contract} is unknown"
     clock = SystemClock()
     attempt = CallAttempt(CallId("check"), Direction.INBOUND, number.number, "", None, number.account, "check", clock.utc())
+    webhooks = {"start": contract.start_request(number, attempt).url, "end": contract.end_request(number, b"").url}
     async with Egress(settings.egress_allow, clock) as egress:
-        for url in (contract.start_request(number, attempt).url, contract.end_request(number, b"").url):
+        for name, url in webhooks.items():
             try:
                 async with asyncio.timeout(REACH_S):
                     target = await egress.pin(url)
                     _, writer = await asyncio.open_connection(target.addresses[0], target.port)
                     writer.close()
             except (SwitchhookError, OSError, TimeoutError) as error:
-                return f"a webhook cannot be reached: {str(error) or type(error).__name__}"
+                # The host alone: a path or query may hold a secret.
+                return f"its {name} webhook at {urlsplit(url).hostname} cannot be reached: {str(error) or type(error).__name__}"
     return None
 
 

@@ -9,6 +9,12 @@ from enum import Enum
 
 from switchhook.domain.model import CallId, Encoding
 
+MOST_EXTENSION_DIGITS = 6
+"""An extension of digits alone has no more; what has more is a telephone number."""
+RING_S = 45.0
+"""How long a party that we call may ring when nobody says otherwise."""
+TRANSFER_RING_S = 30.0
+"""The same of a destination that a caller is handed to."""
 _BLOCK = re.compile(r"([0-9]+)-([0-9]+)")
 
 
@@ -72,6 +78,7 @@ _ENDS = {
     "hung-up": DialResult.CANCELLED,
     "callee-hung-up": DialResult.DROPPED,
     "media-timeout": DialResult.DROPPED,
+    "session-expired": DialResult.DROPPED,
 }
 
 
@@ -79,6 +86,8 @@ def result_of_end(reason: str, status: int | None) -> DialResult:
     """What it means that a leg which we dialled ended before it was put through: by `LegEnded.reason` and its SIP status."""
     if reason == "refused" and status is not None:
         return result_of_status(status)
+    if reason.startswith("policy-"):
+        return DialResult.POLICY
     return _ENDS.get(reason, DialResult.ERROR)
 
 
@@ -107,7 +116,7 @@ class DialRequest:
     caller_name: str | None = None
     encoding: Encoding = Encoding.PCMU
     """What the leg speaks to the house; the wire is translated when the far side agrees on the other G.711."""
-    ring_s: float = 45.0
+    ring_s: float = RING_S
     """Given up as `no-answer` after ringing so long."""
     referred_by: str | None = None
     replaces: str | None = None
@@ -139,6 +148,10 @@ class DiallingRules:
     """Local time of the callee, `("09:00", "20:00")`; None: always."""
     default_country: str = "US"
     """Completes numbers written without a country code."""
+
+
+PASSING_RULES = ("hours", "rate", "concurrency", "spend", "unavailable")
+"""Rules that may let the same call through later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ class Trunk:
     """Shown in place of a number that is not in `caller_ids`."""
     extensions: tuple[str, ...] = ()
     """Those behind the peer that the account may dial: `1001`, `1000-1999`, names of SIP users. Empty: none."""
+    follow_redirects: bool = False
+    """Call whom a 3xx of the peer names, at the peer's own addresses and within the dialling policy."""
     tls_ca: str | None = None
     """PEM file of the authorities that may vouch for the peer; None: the system's."""
     tls_verify: bool = True

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TypeAlias
 
-from switchhook.domain.dialling import DialPurpose
+from switchhook.domain.dialling import RING_S, TRANSFER_RING_S, DialPurpose
 from switchhook.domain.model import Number
 from switchhook.domain.outcome import Ending
 
@@ -129,6 +129,8 @@ class AskNext:
     method: str = "POST"
     after_dial: bool = False
     """Tell how the `RouteTo` before it went."""
+    fallback: AskNext | None = None
+    """Asked when this one gives nothing usable, and told why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class RouteTo:
     number: str
     caller: str | None = None
     """The number that the destination is shown; None: the caller's own."""
-    ring_s: float = 30.0
+    ring_s: float = TRANSFER_RING_S
     talk_s: float | None = None
     """Longest talk; None: as long as the dialling policy allows."""
     returns: bool = False
@@ -178,11 +180,13 @@ class TransferOrder:
     attended: bool = False
     """The agent speaks with the destination before the caller is put through."""
     purpose: DialPurpose = DialPurpose.TRANSFER
-    ring_s: float = 30.0
+    ring_s: float = TRANSFER_RING_S
     consult_s: float = 60.0
     """Longest talk between agent and destination before it is put through or given up."""
     talk_s: float | None = None
     """Longest talk of caller and destination; None: as long as the dialling policy allows."""
+    returns: bool = False
+    """The caller is wanted back: no line's peer is asked to connect it, the two are joined here."""
 
 
 class OnMachine(Enum):
@@ -223,7 +227,7 @@ class CallPlan:
     """False: the time limit is the agent's; two people who were put through may talk on."""
     record_transfers: bool = True
     """False: the recording stops when the caller is put through."""
-    ring_s: float = 45.0
+    ring_s: float = RING_S
     """How long an outbound call rings before it is given up."""
     answer_detection: AnswerDetection | None = None
     """Of an outbound call; None: whoever answers is taken for a person."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused, DialRequest
+from switchhook.domain.dialling import TRANSFER_RING_S, DialPermit, DialPurpose, DialRefused, DialRequest
 from switchhook.domain.model import CallAttempt, CallId, Encoding, ToolCall, TransferMode, TransferRecord, Utterance
 from switchhook.domain.plan import Action, AskNext, CallPlan, RecordingSpec, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
@@ -83,9 +83,11 @@ class LegEnded:
     """The line is gone, whoever ended it. Comes exactly once for each leg."""
 
     reason: str
-    """`caller-hung-up`, `caller-cancelled`, `media-timeout`, `no-ack`, `line-failed`, `hung-up` (by us), `rejected` (by us);
-    of a leg that we dialled also `callee-hung-up`, `refused` (by the far side, see `status`), `no-answer` (rang too long),
-    `trunk-failed` (no trunk could carry it) and `referred` (the peer has put it through elsewhere)."""
+    """`caller-hung-up`, `caller-cancelled`, `media-timeout`, `session-expired` (the peer no longer refreshes its session, RFC
+    4028), `no-ack`, `line-failed`, `hung-up` (by us), `rejected` (by us); of a leg that we dialled also `callee-hung-up`,
+    `refused` (by the far side, see `status`), `no-answer` (rang too long), `trunk-failed` (no trunk could carry it), `policy-`
+    and a rule of the dialling policy (a trunk redirected it to a number that the rule refuses) and `referred` (the peer has put
+    it through elsewhere)."""
     detail: str = ""
     status: int | None = None
     """The far side's final SIP answer, when there was one."""
@@ -173,7 +175,7 @@ class Leg(Protocol):
     def transfer_mode(self) -> TransferMode:
         """How the line's peer wants a caller handed on."""
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = TRANSFER_RING_S) -> None:
         """Ask the peer to connect its party with `target` (E.164), in the place of our leg `replaces` when given. `caller` is
         the number that the target is to be shown and `ring_s` how long it may ring, where the line lets us say so.
 

@@ -222,6 +222,8 @@ class CallSearch:
     """Those that ended for none of these."""
     after: tuple[datetime, str] | None = None
     """(started_at, call id) of the last one of the page before."""
+    twilio_sid: str | None = None
+    """Twilio's own name of a call that it carries."""
 
 
 TWILIO_URL = "https://api.twilio.com"

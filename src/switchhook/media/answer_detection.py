@@ -29,6 +29,8 @@ _IMPURE = 0.12
 """What is left over of a window, as a share of its sound, up to which it is one tone."""
 _SAME_HZ = 30.0
 _TONE_GAP_S = 0.1
+_LATE_S = 1.0
+"""Sound that comes later than this, measured by what came before it, was preceded by a gap."""
 _SPECIAL_TONES_HZ = (950.0, 1400.0, 1800.0)
 _SPECIAL_WITHIN_HZ = 50.0
 """The North American variants lie within this, too."""
@@ -106,6 +108,7 @@ class AnswerDetector:
         self._tones_heard: list[tuple[float, float]] = []
         self._judge_at = 0.0
         self._spoke = False
+        self._heard_until = float("-inf")
 
     @property
     def answerer(self) -> Answerer | None:
@@ -125,13 +128,14 @@ class AnswerDetector:
         """A frame of the party's sound."""
         if self.over(now):
             return
+        at = self._time_of(payload, now)
         linear = g711.decode(payload, self._encoding)
-        self._rhythm(loud=g711.loudness(linear) >= SPEECH_LEVEL, now=now)
+        self._rhythm(loud=g711.loudness(linear) >= SPEECH_LEVEL, now=at)
         self._window += linear
         while len(self._window) >= 2 * _WINDOW_SAMPLES:
             window, self._window = self._window[: 2 * _WINDOW_SAMPLES], self._window[2 * _WINDOW_SAMPLES :]
-            self._tones(tone_hz(window), now)
-        if self._tones_heard and not self._tone_hz and now >= self._judge_at:
+            self._tones(tone_hz(window), at)
+        if self._tones_heard and not self._tone_hz and at >= self._judge_at:
             self._judge_tones()
 
     def words(self, text: str, now: float) -> None:
@@ -143,6 +147,12 @@ class AnswerDetector:
             if phrases.search(said):
                 self._conclude(answerer, "its words", by_words=True)
                 return
+
+    def _time_of(self, payload: bytes, now: float) -> float:
+        """When a frame was said: networks deliver late and in bursts, which must not shorten a tone."""
+        following = self._heard_until + len(payload) / g711.RATE_HZ
+        self._heard_until = following if following >= now - _LATE_S else now
+        return self._heard_until
 
     def _rhythm(self, loud: bool, now: float) -> None:
         began = self._greeting_began

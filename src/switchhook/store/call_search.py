@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select
 from switchhook.domain.records import CallRecord, CallSearch
 from switchhook.store.calls import record_of
 from switchhook.store.database import Database
-from switchhook.store.schema import calls
+from switchhook.store.schema import OVER_TWILIO, calls
 
 
 class CallSearches:
@@ -20,12 +20,9 @@ class CallSearches:
 
     async def search(self, wanted: CallSearch) -> Sequence[CallRecord]:
         """Newest first. Raises StoreUnavailable."""
-        query = (
-            select(calls)
-            .where(*_conditions(wanted))
-            .order_by(calls.c.started_at.desc(), calls.c.call_id.desc())
-            .limit(wanted.limit)
-        )
+        query = select(calls).where(*_conditions(wanted)).limit(wanted.limit)
+        if wanted.twilio_sid is None:  # it names one call; and SQLite, asked for an order, would take the index that has it
+            query = query.order_by(calls.c.started_at.desc(), calls.c.call_id.desc())
 
         def work(connection: Connection) -> list[CallRecord]:
             return [record_of(row) for row in connection.execute(query)]
@@ -50,6 +47,15 @@ def _conditions(wanted: CallSearch) -> list[ColumnElement[bool]]:
         conditions.append(here.reason.in_(wanted.reasons))
     if wanted.other_reasons is not None:
         conditions.append(or_(here.reason.is_(None), here.reason.not_in(wanted.other_reasons)))
+    return conditions + _places(wanted)
+
+
+def _places(wanted: CallSearch) -> list[ColumnElement[bool]]:
+    """Of one call by its name, and of where a page begins."""
+    here = calls.c
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.twilio_sid is not None:
+        conditions += [OVER_TWILIO, here.line_call_id == wanted.twilio_sid]
     if wanted.after is not None:
         started_at, call_id = wanted.after
         conditions.append(or_(here.started_at < started_at, and_(here.started_at == started_at, here.call_id < call_id)))

@@ -10,7 +10,7 @@ from switchhook.domain.phone import national
 from switchhook.telephony.wire.sip.address import NameAddr
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.grammar import printable
-from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.telephony.wire.sip.uri import SipUri, is_sip_uri
 
 MAX_NAME_CHARS = 80
 _MAX_USER_CHARS = 128
@@ -90,7 +90,7 @@ def clean_name(name: str | None) -> str:
 
 
 def _target(called: str, peer: SipUri, trunk: Trunk) -> SipUri:
-    if called.lower().startswith(("sip:", "sips:")):
+    if is_sip_uri(called):
         return SipUri.parse(called)
     if not called or len(called) > _MAX_USER_CHARS or not called.isascii() or not called.isprintable():
         raise GrammarError("the called number is empty or holds what no number holds")
@@ -101,7 +101,7 @@ def _target(called: str, peer: SipUri, trunk: Trunk) -> SipUri:
 
 
 def _user_of(caller: str) -> str:
-    if caller.lower().startswith(("sip:", "sips:")):
+    if is_sip_uri(caller):
         try:
             caller = SipUri.parse(caller).user or ""
         except GrammarError:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from switchhook.domain.model import Trunk
+from switchhook.telephony.trunk_redirects import TrunkRedirects
 from switchhook.telephony.wire.sip.address import NameAddr
 from switchhook.telephony.wire.sip.digest import Account
 from switchhook.telephony.wire.sip.flow import Flow
-from switchhook.telephony.wire.sip.uri import SipUri
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,5 +34,5 @@ class Route:
     """Route header values: an outbound proxy, or the registrar's Service-Route (RFC 3608)."""
     credentials: Account | None = None
     """What answers a 401 or 407; its realm is not looked at."""
-    may_follow: Callable[[SipUri], bool] | None = field(default=None, compare=False)
+    redirects: TrunkRedirects | None = field(default=None, compare=False)
     """Whether a contact that a 3xx names may be called, by the dialling policy too. None: a redirection is a refusal."""

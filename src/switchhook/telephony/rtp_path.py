@@ -130,6 +130,13 @@ class RtpPath:
         if self.locked and silent_s > SEEK_S:
             self._listen_to_all(ssrc)
 
+    def listen_again(self) -> None:
+        """Nothing could be read though the loop said so: an ICMP error may have come.
+
+        libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only.
+        """
+        self._listen(self._readable if self.locked else self._probe)
+
     def send_report(self, packet: bytes) -> None:
         """Send RTCP: to the signalled port, or to the one after RTP's if there is one."""
         if self.remote is None:
@@ -169,13 +176,18 @@ class RtpPath:
         self._candidate = None
         self._sought = sought
         self._choose_ways()
-        self._loop.add_reader(self._rtp.fileno(), self._probe)
+        self._listen(self._probe)
+
+    def _listen(self, reader: Callable[[], None]) -> None:
+        self._loop.remove_reader(self._rtp.fileno())
+        self._loop.add_reader(self._rtp.fileno(), reader)
 
     def _probe(self) -> None:
         """One datagram while the path is not locked: find out whose it is."""
         try:
             packet, source = self._rtp.recvfrom(DATAGRAM_BYTES)
         except OSError:
+            self.listen_again()
             return
         if self._opener is not None:
             packet = self._opener.unprotect(packet)
@@ -183,12 +195,14 @@ class RtpPath:
         if parsed is None or rtp.is_rtcp(packet):
             return
         address = (str(source[0]), int(source[1]))
-        signalled = self._signalled is not None and address[0] == self._signalled[0]
-        if address == self.remote or (signalled and self._sought is None):
+        if address == self.remote:
             self._lock(source, [packet])
             return
+        signalled = self._signalled is not None and address[0] == self._signalled[0]
         if self._sought not in (None, parsed.ssrc) and not signalled:
             return
+        # Another port of the signalled host has to persist, too: carriers send many calls from one address, and the last packets
+        # of the call that had our port before must not take this one's place.
         if self._candidate is None or self._candidate[0] != address:
             self._candidate = (address, [])
         packets = self._candidate[1]
@@ -209,7 +223,7 @@ class RtpPath:
             self._rtcp_port = None
         self.remote = (source[0], source[1])
         self._choose_ways()
-        self._loop.add_reader(self._rtp.fileno(), self._readable)
+        self._listen(self._readable)
         for packet in [*packets, *self._waiting_from(source)]:
             self._on_packet(packet)
 

@@ -332,6 +332,7 @@ class RtpStream:
         try:
             packet = receive(DATAGRAM_BYTES)
         except OSError:  # nothing after all, or an ICMP error that a packet of ours met
+            self._path.listen_again()
             return
         now = clock()
         receiver = self._receiver

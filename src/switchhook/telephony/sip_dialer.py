@@ -16,6 +16,7 @@ from switchhook.telephony.sip_line import SipLine
 from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
 from switchhook.telephony.sip_targets import Target, TargetNotFound
 from switchhook.telephony.trunk_load import TrunkLoad
+from switchhook.telephony.trunk_redirects import Review, TrunkRedirects
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.telephony.wire.offer_answer import LocalMedia
@@ -25,7 +26,7 @@ from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
 from switchhook.telephony.wire.sip.session_events import SessionId
-from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.telephony.wire.sip.uri import SipUri, is_sip_uri
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ class DialServer(CallPlacer, Protocol):
 class SipDialer:
     """Implements `domain.ports.Dialer` for SIP, and the `AttemptWatcher` of its legs."""
 
-    def __init__(self, trunks: TrunkDirectory, watch: TrunkWatch, server: DialServer, new_leg: LegMaker) -> None:
+    def __init__(self, trunks: TrunkDirectory, watch: TrunkWatch, server: DialServer, new_leg: LegMaker, review: Review) -> None:
+        """`review`: the dialling policy, for numbers that a trunk redirects to."""
         self._trunks = trunks
         self._watch = watch
+        self._review = review
         self._server = server
         self._new_leg = new_leg
         self._loop = asyncio.get_running_loop()
@@ -78,7 +81,7 @@ class SipDialer:
         """Count the call against its trunk."""
         self.load.take(route.trunk, self._loop.time())
 
-    def attempt_over(self, route: Route, reason: str, status: int | None, retry_after_s: float | None = None) -> None:
+    def attempt_over(self, route: Route, reason: str, status: int | None, retry_after_s: int | None = None) -> None:
         """The trunk has room again; learn from it for the next call."""
         self.load.give_back(route.trunk)
         health, now, target = self._watch.health(route.trunk), self._loop.time(), _target_of(route)
@@ -123,7 +126,7 @@ class SipDialer:
         trunks = self._in_turn(request.account)
         if not trunks:
             return [], [f"account {request.account} has no trunk: add one with switchhook apply"]
-        if _is_uri(request.called):
+        if is_sip_uri(request.called):
             trunks = [trunk for trunk in trunks if _has_extension(trunk, request.called)]
             if not trunks:
                 return [], [f"no trunk of account {request.account} has that address among its extensions"]
@@ -171,7 +174,13 @@ class SipDialer:
             identity_headers=identity.headers(),
             proxies=self._watch.service_route(trunk),
             credentials=credentials,
+            redirects=self._redirects(request, trunk, identity.target),
         )
+
+    def _redirects(self, request: DialRequest, trunk: Trunk, first: SipUri) -> TrunkRedirects | None:
+        if not trunk.follow_redirects:
+            return None
+        return TrunkRedirects(request, trunk, first, lambda host: self._trunks.is_at(trunk.name, host), self._review)
 
     def _objection(self, flow: Flow) -> str | None:
         trunk = self._trunks.by_name(flow.trunk)
@@ -204,10 +213,6 @@ class _PlacerWithinLimits:
         if objection is not None:
             raise ValueError(objection)
         return self._server.place(asked, leg)
-
-
-def _is_uri(called: str) -> bool:
-    return called.lower().startswith(("sip:", "sips:"))
 
 
 def _has_extension(trunk: Trunk, called: str) -> bool:

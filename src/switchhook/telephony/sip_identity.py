@@ -1,10 +1,12 @@
-"""Who calls whom, read from an INVITE (RFC 3261 §8.1.1, RFC 3325, RFC 3323)."""
+"""Who calls whom, read from an INVITE (RFC 3261 §8.1.1, RFC 3325, RFC 3323, RFC 7315)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from switchhook.telephony.wire.sip.address import NameAddr
+from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.message import Request
 from switchhook.telephony.wire.sip.uri import OpaqueUri, Uri
 
@@ -23,12 +25,16 @@ class Identity:
     caller_name: str | None
 
 
-def identify(request: Request) -> Identity:
+def identify(request: Request, is_contact: Callable[[str], bool] = lambda user: False) -> Identity:
     """Read both parties. Every INVITE that reaches this came over a trunk, so that its asserted identity counts before its From.
 
-    A caller that asks for privacy, or has no number, is `anonymous` and has no name.
+    A caller that asks for privacy, or has no number, is `anonymous` and has no name. `is_contact` tells whether we are registered
+    under this user.
     """
-    called = _user(request.request_uri) or _user(request.to.uri)
+    called = _user(request.request_uri)
+    if not called or is_contact(called):
+        # A proxy has put our Contact in the place of the number (RFC 3261 §16.5).
+        called = _called_party(request) or _user(request.to.uri) or called
     if _HIDING.intersection(request.privacy):
         return Identity(called, ANONYMOUS, None)
     asserted = [*request.p_asserted_identity, *([request.remote_party_id] if request.remote_party_id else [])]
@@ -37,6 +43,14 @@ def identify(request: Request) -> Identity:
     if not caller or caller.lower() in (ANONYMOUS, "restricted", "unavailable", "unknown"):
         return Identity(called, ANONYMOUS, None)
     return Identity(called, caller, _name(chosen) or _name(request.from_))
+
+
+def _called_party(request: Request) -> str:
+    """Whom the proxy was asked for (P-Called-Party-ID, RFC 7315 §4.2); empty when it does not say."""
+    try:
+        return _user(NameAddr.parse(request.headers.get("P-Called-Party-ID") or "").uri)
+    except GrammarError:
+        return ""
 
 
 def _user(uri: Uri) -> str:

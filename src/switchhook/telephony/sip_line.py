@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
+from switchhook.domain.dialling import TRANSFER_RING_S
 from switchhook.domain.errors import PortsExhausted
 from switchhook.domain.model import Encoding, TransferMode
 from switchhook.domain.ports import FrameTap, Leg, LegEnded, LegEvent, ReferProgress
@@ -101,7 +102,7 @@ class SipLine:
         """How the line's peer wants a caller handed on: what its trunk says."""
         return self.transfer.mode if self.transfer else TransferMode.BRIDGE
 
-    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
+    def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = TRANSFER_RING_S) -> None:
         """Ask the peer by REFER to connect its party with `target`, in the place of our leg `replaces` when given."""
         not_yet = ReferProgress(481, final=True, accepted=False)
         refused = self.transfer.refer(target, replaces) if self.transfer else not_yet

@@ -134,6 +134,9 @@ class OutgoingSipLeg(SipLine):
             if route is not None:
                 self._watcher.attempt_over(route, reason, 200 if answered else status, retry_after_s)
         finally:
+            told = route.redirects.refused if route is not None and route.redirects is not None else None
+            if told is not None and status is not None and 300 <= status < 400:
+                reason, detail = told.reason, f"{detail}; {told.detail}"
             self._try_next(reason, detail, status)
 
     # -- inside
@@ -177,9 +180,9 @@ class OutgoingSipLeg(SipLine):
             ring_s=self.request.ring_s,
             silence_s=SILENCE_S if self._routes else None,
         )
-        if route.may_follow is None:
+        if route.redirects is None:
             return invite
-        return replace(invite, redirects=MAX_REDIRECTS, may_follow=route.may_follow)
+        return replace(invite, redirects=MAX_REDIRECTS, may_follow=route.redirects.may_follow)
 
     def _fail(self, reason: str, detail: str) -> None:
         session = self._session

@@ -250,6 +250,10 @@ class SipServer:
         self._driver.feed(lambda now: self._agent.flow_failed(flow, now))
         self._note_quiet()
 
+    def datagram_returned(self, data: bytes) -> None:
+        """A datagram that begins so reached nobody."""
+        self._driver.feed(lambda now: self._agent.datagram_returned(data, now))
+
     def end_of_batch(self) -> None:
         """Perform what the messages led to."""
         self._driver.drain()
@@ -334,7 +338,7 @@ class SipServer:
         return transfer is not None and account is not None and transfer.account == account
 
     def _attempt(self, call: Invited | Declined) -> CallAttempt:
-        parties = identify(call.request)
+        parties = identify(call.request, self._trunks.is_contact)
         origin = self._origin(call.trunk)
         return CallAttempt(
             call_id=CallId(str(UUID(bytes=self._entropy(16), version=4))),

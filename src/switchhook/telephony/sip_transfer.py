@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
+from switchhook.domain.dialling import MOST_EXTENSION_DIGITS
 from switchhook.domain.model import TransferMode, Trunk
 from switchhook.domain.ports import Leg, ReferProgress, TransferAsked
 from switchhook.telephony.caller_identity import request_uri
@@ -22,8 +23,6 @@ logger = logging.getLogger(__name__)
 TransferEvent: TypeAlias = Referred | TransferRequested
 _NUMBER = re.compile(r"\+?[0-9]{7,15}")
 """What names a telephone rather than an extension of the peer's own."""
-_LONGEST_EXTENSION = 6
-"""Of so few digits the host counts, whatever the URI says of them."""
 _UNREADABLE = 400
 _NOT_OURS = 481
 
@@ -125,7 +124,8 @@ def asked_target(uri: str) -> str:
     if isinstance(parsed, TelUri):
         return user
     number = user.partition(";")[0]
-    phone = isinstance(parsed, SipUri) and parsed.params.get("user") == "phone" and len(number) > _LONGEST_EXTENSION
+    # Of an extension the host counts, whatever the URI says of it.
+    phone = isinstance(parsed, SipUri) and parsed.params.get("user") == "phone" and len(number) > MOST_EXTENSION_DIGITS
     if phone or _NUMBER.fullmatch(number):
         return number
     return str(replace(parsed, headers="")) if isinstance(parsed, SipUri) else uri

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
+from switchhook.telephony.returned_datagrams import ask_for_returns, returned
 from switchhook.telephony.sip_tls import TlsContexts, TlsFault, TlsPeer, cure, wrong_name
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import PONG, Frame, Keepalive, StreamFramer
@@ -74,6 +75,9 @@ class Receiver(Protocol):
 
     def flow_failed(self, flow: Flow) -> None:
         """Nothing more can be sent there."""
+
+    def datagram_returned(self, data: bytes) -> None:
+        """The network says that a datagram of ours, which begins so, reached nobody."""
 
     def end_of_batch(self) -> None:
         """All that had arrived was called back."""
@@ -303,6 +307,7 @@ class SipTransport:
         try:
             bound.setblocking(False)
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+            ask_for_returns(bound)
             bound.bind((listener.host, listener.port))
         except OSError:
             bound.close()
@@ -314,18 +319,29 @@ class SipTransport:
 
     def _read_udp(self, bound: socket.socket) -> None:
         receiver = self.receiver
+        errors = returned(bound)
+        if errors is not None:
+            self._watch_again(bound)
         for _ in range(DATAGRAMS_PER_WAKE):
             try:
                 length, source = bound.recvfrom_into(self._buffer)
             except BlockingIOError:
                 break
-            except OSError:
-                continue  # an ICMP error of something sent earlier
+            except OSError:  # an ICMP error of something sent earlier
+                self._watch_again(bound)
+                continue
             host = str(source[0])
             # Four bytes or fewer are the keepalives of phones behind NAT.
             if length > 4 and receiver.reads(host):
                 receiver.datagram(bytes(self._buffer[:length]), Flow("udp", host, int(source[1])))
+        for data in errors or ():
+            receiver.datagram_returned(data)
         receiver.end_of_batch()
+
+    def _watch_again(self, bound: socket.socket) -> None:
+        """libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only."""
+        self.loop.remove_reader(bound.fileno())
+        self.loop.add_reader(bound.fileno(), self._read_udp, bound)
 
     def _send_udp(self, data: bytes, flow: Flow) -> None:
         if self._udp is None:
@@ -334,7 +350,7 @@ class SipTransport:
             self._spawn(self._send_udp_by_name(data, flow))
             return
         try:
-            self._udp.sendto(data, (flow.host, flow.port))
+            _send_to(self._udp, data, (flow.host, flow.port))
         except BlockingIOError:
             self.unsent += 1  # the socket buffer is full; SIP repeats what is not answered
         except OSError:
@@ -347,7 +363,7 @@ class SipTransport:
             self._failed(flow)
         elif self._udp is not None:
             try:
-                self._udp.sendto(data, address)
+                _send_to(self._udp, data, address)
             except OSError:
                 self.unsent += 1
                 self._failed(flow)
@@ -433,6 +449,16 @@ class SipTransport:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _send_to(bound: socket.socket, data: bytes, address: Address) -> None:
+    """Send a datagram. Raises OSError when this one cannot be sent."""
+    try:
+        bound.sendto(data, address)
+    except BlockingIOError:
+        raise
+    except OSError:  # an earlier one's, which is told once; this one's own comes again
+        bound.sendto(data, address)
 
 
 def log_failure(peer: TlsPeer, target: Flow | None, error: BaseException) -> None:

@@ -101,7 +101,7 @@ class TrunkHealth:
         if self._probe_s is not None:
             self._probe_at = now + self._probe_s * (_EARLIEST + (_LATEST - _EARLIEST) * self._uniform())
 
-    def tried(self, target: Target, status: int | None, retry_after_s: float | None, now: float) -> None:
+    def tried(self, target: Target, status: int | None, retry_after_s: int | None, now: float) -> None:
         """What an INVITE to this address came to; None: nothing came, or the address could not be reached."""
         if status is not None and status not in _DEAD:
             self._avoided.pop(target, None)

@@ -345,8 +345,10 @@ class _Watched:
             self._watch.run(self._use_flow(self._flow))
 
     async def _use_flow(self, flow: Flow) -> None:
-        await self._watch.keep_open(self.trunk, flow)
-        self._keeping = False
+        try:
+            await self._watch.keep_open(self.trunk, flow)
+        finally:
+            self._keeping = False
 
     def _on_fault(self, fault: Exception) -> None:
         logger.error("sip.trunk: watching %s went wrong", self.trunk.name, exc_info=fault)
@@ -366,6 +368,7 @@ def _as_watched(trunk: Trunk) -> Trunk:
         caller_ids=(),
         default_caller_id=None,
         extensions=(),
+        follow_redirects=False,
     )
 
 

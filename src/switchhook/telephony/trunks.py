@@ -93,6 +93,15 @@ class TrunkDirectory:
         except ValueError:
             return False
 
+    def is_at(self, name: str, host: str) -> bool:
+        """Whether an address is one of a trunk's: where it was found, or in its `allow_from`. A name is none."""
+        try:
+            address = _plain(ip_address(host.partition("%")[0]))
+        except ValueError:
+            return False
+        allowed = any(address in network for network, trunk in self._networks if trunk.name == name)
+        return allowed or address in self._located.get(name, ())
+
     @property
     def has_credentials(self) -> bool:
         """Whether any trunk can be reached by digest."""
@@ -105,6 +114,10 @@ class TrunkDirectory:
     def by_username(self, username: str) -> list[Trunk]:
         """The trunks whose peer proves itself under this user name."""
         return self._by_username.get(username, [])
+
+    def is_contact(self, user: str) -> bool:
+        """Whether a trunk has registered us under this user, so that calls for it may be calls for any of its numbers."""
+        return any(trunk.register for trunk in self.by_username(user))
 
     def by_address(self, host: str) -> Origin | None:
         """Who may call from this address without digest; the narrowest block wins. None: nobody."""

@@ -21,8 +21,6 @@ from switchhook.domain.ports import LegAnswered, LegEnded, LegEvent, LegProgress
 
 START_S = 15.0
 """So long a stream may take to open after the TwiML that asks for it."""
-TRANSFER_RING_S = 30.0
-"""So long whom the carrier dials may ring when nobody says otherwise."""
 DIAL_SPARE_S = 60.0
 """So long after the ring time the carrier may not tell what came of its dialling: its order may wait before it is carried out."""
 GRACE_S = 5.0

@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from switchhook.domain.dialling import TRANSFER_RING_S
 from switchhook.domain.model import Encoding, TransferMode
 from switchhook.domain.ports import DigitPressed, FrameTap, Leg, LegEnded, LegEvent, PlayoutDrained, ReferProgress
 from switchhook.driver import Driver
 from switchhook.media import g711, tones
 from switchhook.telephony.pacer import Pacer
 from switchhook.telephony.twilio_call import (
-    TRANSFER_RING_S,
     AnswerWebhook,
     CallEffect,
     CloseStream,
@@ -28,6 +28,7 @@ from switchhook.telephony.twilio_call import (
     TwilioCall,
 )
 from switchhook.telephony.twilio_playout import TwilioPlayout
+from switchhook.telephony.wire.sip.uri import is_sip_uri
 from switchhook.telephony.wire.twilio_stream import read_timestamp_ms
 
 MEDIA_TIMEOUT_S = 30.0
@@ -170,7 +171,7 @@ class TwilioLeg:
     def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = TRANSFER_RING_S) -> None:
         """Have the carrier dial `target` for the party and let it ring so long; `ReferProgress` follows, and on failure the party
         comes back."""
-        if target.lower().startswith(("sip:", "sips:")):
+        if is_sip_uri(target):
             # An extension behind a trunk of the account: the carrier cannot reach it, so we bridge.
             self._tell(ReferProgress(404, final=True, accepted=False))
             return

@@ -136,6 +136,7 @@ class TrunkEntry(Entry):
     caller_ids: Annotated[list[PhoneNumber], Listed] = Field(default_factory=list)
     default_caller_id: PhoneNumber | None = None
     extensions: Annotated[list[Extension], Listed] = Field(default_factory=list)
+    follow_redirects: bool = False
     tls_ca: FilePath | None = None
     tls_verify: bool = True
     tls_certificate: FilePath | None = None

@@ -9,14 +9,16 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from switchhook.domain.dialling import MOST_EXTENSION_DIGITS
 from switchhook.domain.phone import e164
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.usecases.numbering import COUNTRIES, DialledNumber, read_number
 
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
-_EXTENSION = re.compile(r"[0-9]{1,6}|[A-Za-z][A-Za-z0-9._-]{0,31}")
-_EXTENSION_BLOCK = re.compile(r"([0-9]{1,6})-([0-9]{1,6})")
+_SHORT = rf"[0-9]{{1,{MOST_EXTENSION_DIGITS}}}"
+_EXTENSION = re.compile(rf"{_SHORT}|[A-Za-z][A-Za-z0-9._-]{{0,31}}")
+_EXTENSION_BLOCK = re.compile(rf"({_SHORT})-({_SHORT})")
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 

@@ -100,8 +100,9 @@ class CallRecordings:
 
     async def one(self, who: Principal, recording_sid: str) -> RecordingView:
         """By its own name."""
-        sid = f"CA{recording_sid.removeprefix('RE')}"
-        found = await self.of_call(who, sid) if call_id_of(sid) is not None else []
+        call_id = call_id_of(f"CA{recording_sid.removeprefix('RE')}")
+        sid = await self._live.sid_of_call(who, call_id) if call_id is not None else None
+        found = await self.of_call(who, sid) if sid is not None else []
         if not found or found[0].sid != recording_sid:
             raise _not_found(recording_sid)
         return found[0]

@@ -144,6 +144,19 @@ class AccountDialling:
             logger.warning("dialling refused", extra=told)
         return decision
 
+    def review(self, name: str, number: str) -> DialPermit | DialRefused:
+        """Judge whom a call that was admitted may be redirected to: by every rule but those that count calls and money."""
+        account = self._accounts.get(name)
+        if account is None:
+            decision: DialPermit | DialRefused = _unknown(name)
+        else:
+            rules = replace(account.rules, concurrent=1, calls_per_second=1.0, max_spend_per_day=None)
+            now_utc = self._clock.utc()
+            decision = judge(rules, account.own_countries(), number, Usage(), now_utc, account.extensions).decision
+        if isinstance(decision, DialRefused):
+            self.refused[decision.rule] += 1
+        return decision
+
     def release(self, permit: DialPermit, seconds: float) -> None:
         """The call is over; it was connected for so long. Idempotent."""
         claim = self._claims.pop(permit.token, None)
@@ -160,7 +173,7 @@ class AccountDialling:
     async def _admit(self, name: str, number: str, purpose: DialPurpose) -> DialPermit | DialRefused:
         account = self._accounts.get(name)
         if account is None:
-            return DialRefused(UNAVAILABLE, f"there is no account {name}; add it under accounts: in the apply file")
+            return _unknown(name)
         rules, extensions, now_utc = account.rules, account.extensions, self._clock.utc()
         if purpose is DialPurpose.MESSAGE:
             rules, extensions = replace(rules, max_spend_per_day=None, price_per_minute=None), NO_EXTENSIONS
@@ -224,6 +237,10 @@ class AccountDialling:
                 for key, amount in amounts.items():
                     self._unsettled[key] += amount
                 self._released.set()
+
+
+def _unknown(account: str) -> DialRefused:
+    return DialRefused(UNAVAILABLE, f"there is no account {account}; add it under accounts: in the apply file")
 
 
 def own_countries(numbers: Iterable[str]) -> frozenset[str]:

@@ -6,15 +6,14 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from switchhook.domain.dialling import allows_extension
+from switchhook.domain.dialling import MOST_EXTENSION_DIGITS, allows_extension
 from switchhook.domain.model import Trunk
 from switchhook.telephony.caller_identity import request_uri
 from switchhook.telephony.wire.sip.errors import GrammarError
-from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.telephony.wire.sip.uri import SipUri, is_sip_uri
 from switchhook.usecases.numbering import is_emergency
 
-_SHORT = re.compile(r"[0-9]{1,6}")
-_SIP = ("sip:", "sips:")
+_SHORT = re.compile(rf"[0-9]{{1,{MOST_EXTENSION_DIGITS}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def could_be_extension(text: str, countries: Iterable[str]) -> bool:
     _, name = _parts(text)
     if not name or _is_emergency(name, countries):
         return False
-    return text.strip().lower().startswith(_SIP) or _SHORT.fullmatch(name) is not None
+    return is_sip_uri(text.strip()) or _SHORT.fullmatch(name) is not None
 
 
 def _is_emergency(name: str, countries: Iterable[str]) -> bool:
@@ -64,7 +63,7 @@ def _is_emergency(name: str, countries: Iterable[str]) -> bool:
 def _parts(text: str) -> tuple[str | None, str]:
     """Host and user part of a SIP URI; of anything else no host, and the text."""
     written = text.strip()
-    if not written.lower().startswith(_SIP):
+    if not is_sip_uri(written):
         return None, written[4:] if written[:4].lower() == "tel:" else written
     try:
         uri = SipUri.parse(written)

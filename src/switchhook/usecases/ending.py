@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -62,10 +63,8 @@ def _body(contract: Contract, report: CallReport, lines: Sequence[CallLine]) -> 
     except Exception:
         logger.exception("an end webhook could not be rendered in full", extra={"call_id": report.attempt.call_id})
     for less in _shortened(report):
-        try:
+        with suppress(Exception):  # the first one is logged, with its cause
             return contract.end_body(less, [], [])
-        except Exception:  # noqa: BLE001 - the first one is logged, with its cause
-            continue
     return None
 
 

@@ -147,9 +147,19 @@ class LiveCalls:
             return view_of(session)
         call_id = call_id_of(sid)
         record = await self._calls.get(call_id) if call_id is not None else None
+        if record is None:
+            found = await self._searches.search(CallSearch(who.account, 1, who.calls, twilio_sid=sid))
+            record = found[0] if found else None
         if record is None or not who.may_see(record.attempt.call_id, record.account):
             raise SteeringRefused(404, NO_SUCH_CALL, f"The requested resource /Calls/{sid} was not found")
         return view_of_record(record)
+
+    async def sid_of_call(self, who: Principal, call_id: CallId) -> str | None:
+        """What a call is called, by our id of it; None: it is none of this one's."""
+        record = await self._calls.get(call_id)
+        if record is None or not who.may_see(call_id, record.account):
+            return None
+        return call_sid(record.attempt)
 
     async def calls(self, who: Principal, query: CallQuery) -> Sequence[CallView]:
         """At most `limit` calls, newest first."""

@@ -10,17 +10,16 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from switchhook.domain.call_sid import call_sid, sid_of
 from switchhook.domain.contract import Http, HttpFailure, HttpRequest
-from switchhook.domain.dialling import DialResult
+from switchhook.domain.dialling import MOST_EXTENSION_DIGITS, DialResult
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction, TransferRecord
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import Action, AskNext, Converse, HangUp, PlaySound, RouteTo, Say
 from switchhook.telephony.wire.sip.errors import GrammarError
-from switchhook.telephony.wire.sip.uri import SipUri
+from switchhook.telephony.wire.sip.uri import SipUri, is_sip_uri
 from switchhook.usecases.repositories import NumberFinder
 from switchhook.usecases.steered import (
     Board,
-    CallStatus,
     CallView,
     FlowUnreadable,
     LiveSession,
@@ -39,8 +38,6 @@ _BAD_CALLER = 13214
 _BAD_NUMBER = 13223
 _HTTP_FAILED = 11200
 _NOT_TWIML = 12300
-_MOST_EXTENSION_DIGITS = 6
-"""The user part of a SIP URI that has more is a telephone number."""
 _TEXT = ("", "text/xml", "application/xml", "text/html", "application/twiml+xml")
 _DIAL_STATUS = {
     DialResult.CONNECTED.value: "completed",
@@ -85,13 +82,18 @@ class NextFlowDesk:
         if session is None or pair is None:
             return (HangUp(),)
         fields = [*form_of(view_of(session), pair.account_sid), *_dial_fields(session.attempt, dialled)]
-        try:
-            flow = await self._asked(question, fields, pair)
-            return self.addressed(await self.checked(flow, session.account, parties(session)), session)
-        except FlowUnreadable as error:
-            logger.warning("a call's next step cannot be used: %s (%s)", error, error.code, extra={"call_id": call_id})
-        except SwitchhookError as error:
-            logger.warning("a call's next step cannot be checked: %s", error.code, extra={"call_id": call_id})
+        asked: AskNext | None = question
+        while asked is not None:
+            try:
+                flow = await self._asked(asked, fields, pair)
+                return self.addressed(await self.checked(flow, session.account, parties(session)), session)
+            except FlowUnreadable as error:
+                logger.warning("a call's next step cannot be used: %s (%s)", error, error.code, extra={"call_id": call_id})
+                fields += [("ErrorCode", str(error.code)), ("ErrorUrl", asked.url)]
+                asked = asked.fallback
+            except SwitchhookError as error:
+                logger.warning("a call's next step cannot be checked: %s", error.code, extra={"call_id": call_id})
+                break
         return APOLOGY
 
     def read(self, text: bytes, base_url: str | None = None) -> tuple[Action, ...]:
@@ -125,12 +127,12 @@ class NextFlowDesk:
 
     async def _route(self, route: RouteTo, account: str, parties: Sequence[str]) -> RouteTo:
         number = route.number
-        if number.lower().startswith(("sip:", "sips:")):
+        if is_sip_uri(number):
             found = self._sip_user(account, number)
             if found is None:
                 raise FlowUnreadable(_BAD_NUMBER, "Dial: <Sip> must name a host of one of the account's trunks")
             # Several trunks may have an extension of one name: the host says which is meant.
-            number = found if sum(char.isdigit() for char in found) > _MOST_EXTENSION_DIGITS else number
+            number = found if sum(char.isdigit() for char in found) > MOST_EXTENSION_DIGITS else number
         if route.caller is None:
             return replace(route, number=number)
         caller = e164(route.caller)
@@ -189,8 +191,8 @@ def signed_request(url: str, method: str, fields: Fields, pair: Pair, sign: Sign
     return HttpRequest(url, urlencode(fields).encode(), headers, method, timeout_s, REPLY_BYTES, retry_unsent=True)
 
 
-def form_of(view: CallView, account_sid: str, status: CallStatus | None = None) -> list[tuple[str, str]]:
-    """What Twilio tells with each request about a call (contract §4.1)."""
+def form_of(view: CallView, account_sid: str, status: str = "") -> list[tuple[str, str]]:
+    """What Twilio tells with each request about a call (contract §4.1); `status` is a word that only requests know."""
     attempt = view.attempt
     caller, called = shown_number(attempt.caller), shown_number(attempt.called)
     fields = [
@@ -200,7 +202,7 @@ def form_of(view: CallView, account_sid: str, status: CallStatus | None = None) 
         ("To", called),
         ("Caller", caller),
         ("Called", called),
-        ("CallStatus", (status or view.status).value),
+        ("CallStatus", status or view.status.value),
         ("ApiVersion", API_VERSION),
         ("Direction", direction_of(attempt)),
     ]

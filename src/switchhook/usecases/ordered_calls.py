@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
@@ -11,7 +12,9 @@ from typing import Any, Protocol
 
 from switchhook.calls.steering import Moment, OrderedCall
 from switchhook.domain.contract import Http, HttpFailure
+from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt
+from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.phone import e164
 from switchhook.domain.plan import Action, Answer, AskNext, CallPlan, Converse, PressKeys, RecordingSpec
 from switchhook.domain.ports import Clock
@@ -117,9 +120,14 @@ class OrderedCalls:
         session = self._board.find(placed.call_id)
         assert session is not None  # it was placed this instant
         view = view_of(session)
-        following.begin(view.attempt)
-        # Written down like a call that a contract routes; nothing is owed for it after a crash.
-        await self._calls.begin(CallRecord(view.attempt, who.account, number.number, number.contract))
+        following.begin(view.attempt, ordered)
+        try:
+            # Written down like a call that a contract routes; nothing is owed for it after a crash.
+            await self._calls.begin(CallRecord(view.attempt, who.account, number.number, number.contract))
+        except StoreUnavailable:
+            # Its orderer is told to try again: two calls would come of it.
+            session.stop(Verdict(Ending.INTERNAL_ERROR, "store-unavailable", "The call could not be written down"))
+            raise
         return replace(view, status=CallStatus.QUEUED)
 
     async def _flow(self, order: OutboundOrder, who: Principal) -> tuple[Action, ...]:
@@ -152,11 +160,12 @@ class Teller:
         self._telling = telling
         self._turn = asyncio.Lock()
         self._attempt: CallAttempt | None = None
+        self._ordered: OrderedCall | None = None
         self._count = 0
 
-    def begin(self, attempt: CallAttempt) -> None:
+    def begin(self, attempt: CallAttempt, ordered: OrderedCall) -> None:
         """The call has its name."""
-        self._attempt = attempt
+        self._attempt, self._ordered = attempt, ordered
         self._tell("initiated", CallView(attempt, CallStatus.QUEUED, None), {})
 
     def moment(self, moment: Moment, report: CallReport | None) -> None:
@@ -170,7 +179,9 @@ class Teller:
             seconds = 0.0
             if report.connected_at is not None:
                 seconds = (report.ended_at - report.connected_at).total_seconds()
-            extra = {"CallDuration": str(round(seconds))}
+            extra = {"CallDuration": str(round(seconds)), "Duration": str(math.ceil(round(seconds) / 60))}
+            if self._ordered is not None and self._ordered.sip_status is not None:
+                extra["SipResponseCode"] = str(self._ordered.sip_status)
         self._tell(event, CallView(self._attempt, status, None), extra)
 
     def _tell(self, event: str, view: CallView, extra: Mapping[str, str]) -> None:
@@ -178,7 +189,8 @@ class Teller:
         if wanted is None or event not in wanted.events:
             return
         fields = [
-            *form_of(view, self._pair.account_sid),
+            # The call's resource says `queued` all the while that its callbacks tell `initiated`.
+            *form_of(view, self._pair.account_sid, event if event == "initiated" else ""),
             *extra.items(),
             ("SequenceNumber", str(self._count)),
             ("CallbackSource", "call-progress-events"),

@@ -20,6 +20,8 @@ from switchhook.domain.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
+MAX_SID_CHARS = 64
+"""Twilio's have 34."""
 UNPROVEN_PER_S = 2.0
 UNPROVEN_BURST = 10.0
 
@@ -110,8 +112,8 @@ class VoiceDoors:
         prove = self._late_proof(received, owner)
         if prove is None and not self._signed(received, (owner.auth_token or "") if owner else None):
             raise _forbidden(received)
-        if not received.get("CallSid"):
-            raise web.HTTPBadRequest(reason="CallSid: is missing")
+        if not 0 < len(received.get("CallSid")) <= MAX_SID_CHARS:
+            raise web.HTTPBadRequest(reason="CallSid: is missing or too long")
         number, account = (owner.number, owner.account) if owner else (received.get(ours), None)
         twiml = await self._calls.voice(received.form, number, account, prove)
         if twiml is None:

@@ -161,7 +161,11 @@ def _instructions(form: Form) -> tuple[bytes | None, AskNext | None]:
         raise _bad("Twiml: give Url or Twiml, not both")
     if twiml:
         return twiml.encode("utf-8", "replace"), None
-    return None, AskNext(_url("Url", url), _method(form, "Method")) if url else None
+    if not url:
+        return None, None
+    other = form.get("FallbackUrl")
+    fallback = AskNext(_url("FallbackUrl", other), _method(form, "FallbackMethod")) if other else None
+    return None, AskNext(_url("Url", url), _method(form, "Method"), fallback=fallback)
 
 
 def _callback(form: Form) -> StatusCallback | None:

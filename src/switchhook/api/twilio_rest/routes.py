@@ -114,13 +114,13 @@ class SteeringDoors:
         raise SteeringRefused(404, 20404, f"The requested resource {request.path} was not found")
 
     def _principal(self, request: web.Request) -> Principal | None:
-        """Who proves to be the account that the path names."""
+        """Who proves to be the account that the path names; a path that names none is nobody's in particular."""
         scheme, _, value = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         try:
             user, colon, token = b64decode(value.strip(), validate=True).decode().partition(":")
         except ValueError:
             return None
-        fits = scheme.lower() == "basic" and colon and user and request.match_info.get("account") == user
+        fits = scheme.lower() == "basic" and colon and user and request.match_info.get("account", user) == user
         return self._live.principal(user, token) if fits else None
 
     # -- calls ----------------------------------------------------------------------------------

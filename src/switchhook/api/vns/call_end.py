@@ -154,6 +154,8 @@ def _outbound_result(report: CallReport) -> str:
         return _ANSWERERS.get(report.answered_by or "", "Connected")
     if report.verdict.ending in (Ending.CALL_START_FAILED, Ending.INTERNAL_ERROR):
         return "Error"
+    if report.answered_by == "announcement":
+        return _ANSWERERS[report.answered_by]
     return result_word(report.verdict.reason)
 
 

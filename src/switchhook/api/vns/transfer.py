@@ -8,7 +8,7 @@ from typing import Any
 from switchhook.api.vns import profile
 from switchhook.api.vns.forms import json_text
 from switchhook.api.vns.tolerant_json import InvalidJson, parse_tolerantly
-from switchhook.domain.dialling import DialResult
+from switchhook.domain.dialling import PASSING_RULES, DialResult
 from switchhook.domain.model import CallAttempt, Direction, ToolCall, TransferRecord
 from switchhook.domain.plan import CallPlan, TransferOrder
 
@@ -57,15 +57,16 @@ def transfer_order(plan: CallPlan, attempt: CallAttempt, call: ToolCall) -> Tran
 def transfer_output(transfer: TransferRecord) -> str:
     """`{"status":"failed","transferCallResult":"NoAnswer"}`, with the reason when the policy refused."""
     output = {"status": "failed", "transferCallResult": result_word(transfer.result)}
-    if transfer.result in (DialResult.POLICY.value, DialResult.DECLINED.value, DialResult.TRUNK_ERROR.value):
-        output["reason"] = _REASONS[DialResult(transfer.result)]
-    return json_text(output)
+    reason = _REASONS.get(transfer.result)
+    if transfer.result == DialResult.POLICY.value and transfer.detail.partition(":")[0] in PASSING_RULES:
+        reason = "No call to this number can be placed at this time."
+    return json_text(output | ({"reason": reason} if reason else {}))
 
 
 _REASONS = {
-    DialResult.POLICY: "Calls to this number are not allowed.",
-    DialResult.DECLINED: "The person there did not take the call.",
-    DialResult.TRUNK_ERROR: "The number could not be reached for technical reasons.",
+    DialResult.POLICY.value: "Calls to this number are not allowed.",
+    DialResult.DECLINED.value: "The person there did not take the call.",
+    DialResult.TRUNK_ERROR.value: "The number could not be reached for technical reasons.",
 }
 
 

@@ -459,6 +459,24 @@ def test_where_a_redirection_leads(uri: str, flow: Flow) -> None:
     assert ua.sent[-1][2] == flow
 
 
+@pytest.mark.parametrize(
+    ("uri", "host", "port"),
+    [
+        ("sip:x@carrier.example", "192.0.2.7", 5070),
+        ("sip:x@CARRIER.example;transport=udp", "192.0.2.7", 5070),
+        ("sip:x@carrier.example:5062", "192.0.2.7", 5062),
+        ("sip:x@192.0.2.8", "192.0.2.8", 5060),
+    ],
+)
+def test_a_redirection_to_the_name_that_was_asked_stays_where_that_was_found(uri: str, host: str, port: int) -> None:
+    """By the certificate and password of the same trunk."""
+    ua = AgentOnClock()
+    found = Flow("udp", "192.0.2.7", 5070, trunk="carrier")
+    callee = Callee(ua, redirects=1, may_follow=lambda contact: True, flow=found, request_uri="sip:y@carrier.example")
+    callee.reply(302, headers=[("Contact", f"<{uri}>")])
+    assert ua.sent[-1][2] == Flow("udp", host, port, trunk="carrier")
+
+
 # -- giving up
 
 
@@ -683,7 +701,7 @@ def test_a_callee_that_does_not_refresh_loses_the_session() -> None:
     callee = Callee(ua)
     callee.answer(headers=[("Session-Expires", "90;refresher=uas")])
     ua.advance(61)
-    assert ending(ua)[0] == "line-failed"
+    assert ending(ua)[0] == "session-expired"
     assert callee.methods[-1] == "BYE"
     settled(ua)
 

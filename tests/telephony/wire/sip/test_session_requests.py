@@ -276,7 +276,9 @@ def test_a_session_that_the_caller_does_not_refresh_ends() -> None:
     sent = ua.advance(268)
     assert sent[0][0] == 268
     assert statuses([message for _, message in sent]) == ["BYE"]
-    assert [(event.reason, event.detail) for event in ua.ended] == [("line-failed", "session timer expired")]
+    assert [(event.reason, event.detail) for event in ua.ended] == [
+        ("session-expired", "the peer stopped refreshing the session")
+    ]
 
 
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
@@ -327,7 +329,7 @@ def test_a_peer_that_never_answers_our_refresh_is_gone() -> None:
     ua, _, _ = refresh_due()
     sent = ua.advance(32)
     assert statuses([message for _, message in sent])[-1] == "BYE"
-    assert [event.reason for event in ua.ended] == ["line-failed"]
+    assert [event.reason for event in ua.ended] == ["session-expired"]
 
 
 @pytest.mark.parametrize("status", [408, 481])
@@ -367,7 +369,7 @@ def test_any_other_refusal_lets_the_session_run_out() -> None:
     ua.receive(bytes(refresh.reply(500)), caller.flow)
     assert ua.ended == []
     ua.advance(150)
-    assert [event.detail for event in ua.ended] == ["session timer expired"]
+    assert [event.detail for event in ua.ended] == ["the peer stopped refreshing the session"]
 
 
 def test_a_caller_without_timers_gets_none_and_a_proxys_wish_is_ours_to_refresh() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from switchhook.telephony.wire.sip.address import NameAddr
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.grammar import format_params, parse_params, printable, quote, split_list, unquote
-from switchhook.telephony.wire.sip.uri import OpaqueUri, SipUri, TelUri, parse_uri
+from switchhook.telephony.wire.sip.uri import OpaqueUri, SipUri, TelUri, is_sip_uri, parse_uri
 from switchhook.telephony.wire.sip.via import Via
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=30)
@@ -65,6 +65,14 @@ def test_telephone_numbers() -> None:
     assert TelUri.parse("tel:+1(720)699-99.99").user == "+17206999999"
     assert OpaqueUri("urn", "x").user is None
     assert parse_uri("SIP:A@B") == SipUri("B", user="A")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [("sip:a@b", True), ("SIPS:a@b", True), ("sip:", True), ("tel:+1", False), ("sipx:a@b", False), ("sip", False), ("", False)],
+)
+def test_what_says_that_it_is_a_sip_uri(text: str, is_one: bool) -> None:
+    assert is_sip_uri(text) is is_one
 
 
 @pytest.mark.parametrize(

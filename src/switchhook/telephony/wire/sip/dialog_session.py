@@ -176,7 +176,7 @@ class DialogSession:
         if due is Due.REFRESH:
             self.refresh.send(now)
         elif due is Due.EXPIRED:
-            self.finish("line-failed", "session timer expired", now)
+            self.finish("session-expired", "the peer stopped refreshing the session", now)
 
     def _tick_unacknowledged(self, waiting: _Unacknowledged, now: float) -> None:
         if waiting.repeater.given_up(now):

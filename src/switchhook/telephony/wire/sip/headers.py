@@ -184,15 +184,21 @@ class Headers:
         Raises:
             ValueError: as for `add`.
         """
-        self._put(_key(name), _entries(name, value), replacing=True)
+        key, fresh = _key(name), _entries(name, value)
+        at = self._find(key)
+        self._entries[at:] = fresh + [entry for entry in self._entries[at:] if entry[0] != key]
+        self.version += 1
 
     def insert(self, name: str, value: str) -> None:
-        """Put a field before the first of that name, or at the end.
+        """Put a field before the first of that name, or before all: what proxies look at goes to the top (RFC 3261 §7.3.1).
 
         Raises:
             ValueError: as for `add`.
         """
-        self._put(_key(name), _entries(name, value), replacing=False)
+        at = self._find(_key(name))
+        at = 0 if at == len(self._entries) else at
+        self._entries[at:at] = _entries(name, value)
+        self.version += 1
 
     def replace_first(self, name: str, value: str) -> None:
         """Replace the first value of that name and leave the others; adds it if there is none.
@@ -216,14 +222,6 @@ class Headers:
         twin = Headers()
         twin._entries = self._entries.copy()
         return twin
-
-    def _put(self, key: str, fresh: list[tuple[str, str, str]], replacing: bool) -> None:
-        at = self._find(key)
-        tail = self._entries[at:]
-        if replacing:
-            tail = [entry for entry in tail if entry[0] != key]
-        self._entries[at:] = fresh + tail
-        self.version += 1
 
     def _find(self, key: str) -> int:
         return next((at for at, entry in enumerate(self._entries) if entry[0] == key), len(self._entries))

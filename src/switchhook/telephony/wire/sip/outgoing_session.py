@@ -244,7 +244,7 @@ class OutgoingSession:
         if target is None:
             return None
         if not self.asked.proxies:
-            self._flow = flow_to(target, self._flow)
+            self._flow = flow_to(target, self._flow, self._redirection.first, self.asked.flow)
         if (self._flow.host, self._flow.port) != (self.asked.flow.host, self.asked.flow.port):
             # The password is for the one we asked.
             self.digest = ClientDigest(None, self.core.entropy)

@@ -18,7 +18,8 @@ class Redirection:
     """
 
     def __init__(self, first: str, limit: int, may_follow: Callable[[SipUri], bool]) -> None:
-        self.target = SipUri.parse(first)
+        self.first = SipUri.parse(first)
+        self.target = self.first
         """The one being called."""
         self._left = limit
         self._may_follow = may_follow
@@ -50,13 +51,20 @@ class Redirection:
         self._waiting = fresh + self._waiting
 
 
-def flow_to(target: SipUri, before: Flow) -> Flow:
-    """The way to a target; transport and port that it does not name are those of its scheme, or as before."""
+def flow_to(target: SipUri, before: Flow, first: SipUri, found: Flow) -> Flow:
+    """The way to a target; transport and port that it does not name are those of its scheme, or as before.
+
+    `first` was found at `found`: its host is at that address, and at that port when the target names the port of `first`.
+    """
     transport = "tls" if target.scheme == "sips" else target.transport or before.transport
     if transport not in ("udp", "tcp", "tls"):
         transport = before.transport
     host = (target.params.get("maddr") or target.host).strip("[]")
-    return Flow(transport, host, target.port or (5061 if transport == "tls" else 5060))
+    port = target.port or (5061 if transport == "tls" else 5060)
+    if host.lower() == (first.params.get("maddr") or first.host).strip("[]").lower():
+        host = found.host
+        port = found.port if (target.port, transport) == (first.port, found.transport) else port
+    return Flow(transport, host, port, trunk=before.trunk)
 
 
 def _preference(contact: NameAddr) -> float:

@@ -299,7 +299,7 @@ class Registration:
         expires = response.expires
         return min(self._expires_s if expires is None else expires, MAX_EXPIRES_S)
 
-    def _failed(self, detail: str, retry_after_s: float | None, now: float) -> None:
+    def _failed(self, detail: str, retry_after_s: int | None, now: float) -> None:
         if self._stopping:
             self._end()
             return

@@ -110,7 +110,7 @@ class SessionRefresh:
     def unanswered(self, exchange: ClientExchange, reason: str, now: float) -> None:
         """No answer: the dialog is gone (RFC 3261 §12.2.1.2)."""
         self._pending = None
-        self._session.finish("line-failed", f"session refresh: {reason}", now)
+        self._session.finish("session-expired", f"session refresh: {reason}", now)
 
     def _succeeded(self, response: Response, now: float) -> None:
         self._tried_intervals = 0
@@ -125,7 +125,7 @@ class SessionRefresh:
     def _failed(self, response: Response, now: float) -> None:
         session = self._session
         if response.status in _GONE:
-            session.finish("line-failed", f"session refresh: {response.status}", now)
+            session.finish("session-expired", f"session refresh: {response.status}", now)
         elif response.status == 422 and self._tried_intervals < 2:
             self._tried_intervals += 1
             session.timer.too_small(response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -14,6 +15,9 @@ from switchhook.telephony.wire.sip.server_tx import ServerTransaction
 from switchhook.telephony.wire.sip.timers import Timer, TimerValues, Timetable
 from switchhook.telephony.wire.sip.transaction import Deliver, State, Transmit
 from switchhook.telephony.wire.sip.via import MAGIC_COOKIE
+
+_BRANCH = re.compile(rb"INVITE [^\r\n]*\r\nVia: [^\r\n]*;branch=(z9hG4bK[0-9a-f]+)")
+"""At the beginning of an INVITE of ours."""
 
 ServerKey: TypeAlias = tuple[str, ...]
 ClientKey: TypeAlias = tuple[str, str]
@@ -211,6 +215,18 @@ class TransactionLayer:
     def flow_failed(self, flow: Flow, now: float) -> None:
         """A connection is gone or could not be made: its requests will not be answered."""
         for exchange in [exchange for exchange in self._clients.values() if exchange.flow == flow]:
+            exchange.transaction.transport_failed(now)
+            self.settle(exchange, now)
+
+    def datagram_returned(self, data: bytes, now: float) -> None:
+        """The network gave the beginning of a datagram back, which reached nobody (RFC 3261 §18.4).
+
+        It ends an INVITE that begins a call and has no answer, so that another address is tried. The branch, which only the
+        addressee knows besides us, shows that it is no forgery. Other requests are repeated: a peer may be back in a moment.
+        """
+        branch = _BRANCH.match(data)
+        exchange = self._clients.get((branch[1].decode("ascii"), "INVITE")) if branch else None
+        if exchange is not None and exchange.request.to.tag is None and exchange.transaction.state is State.CALLING:
             exchange.transaction.transport_failed(now)
             self.settle(exchange, now)
 

@@ -22,6 +22,11 @@ _TEL_NUMBER = re.compile(r"\+?[0-9A-Fa-f*#().\-]+")
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.()")
 
 
+def is_sip_uri(text: str) -> bool:
+    """Whether a text says that it is a SIP or SIPS URI; it may be a bad one."""
+    return text[:5].lower().startswith(("sip:", "sips:"))
+
+
 @dataclass(frozen=True, slots=True)
 class SipUri:
     """`sip:user:password@host:port;params?headers`."""

@@ -208,6 +208,10 @@ class UserAgent:
         """A connection is gone, or an address could not be reached."""
         self.layer.flow_failed(flow, now)
 
+    def datagram_returned(self, data: bytes, now: float) -> None:
+        """The network says that a datagram of ours, which begins so, reached nobody."""
+        self.layer.datagram_returned(data, now)
+
     # -- what the call decides; a session that is gone is left alone
 
     def ring(self, session_id: SessionId, now: float) -> None:
