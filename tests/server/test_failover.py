@@ -1,4 +1,4 @@
-"""The customer's application is away: callers are not stranded, and its webhooks come when it is back."""
+"""The customer's application is away, or the server's disk: callers are not stranded, and it is told."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 from tests.peers.party import Party
 from tests.peers.server import config, free_port
 from tests.peers.vns_backend import VnsBackend
+from tests.server.call_end import log_texts
 from tests.server.exchange import DESTINATION, talking, transfer_of
-from tests.server.house import FALLBACK_MESSAGE, House, open_house
+from tests.server.house import FALLBACK_MESSAGE, House, ear_has, open_house
+from tests.server.listening import of_turn, speech
+from tests.server.model import Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,3 +60,27 @@ async def _end(house: House) -> dict[str, Any]:
     [got] = await house.backend.wait_for("/callend", 1, 60)
     told: dict[str, Any] = got.json
     return told
+
+
+async def test_a_recording_that_cannot_be_written_is_told_and_costs_nobody_the_call(tmp_path: Path) -> None:
+    """The talk goes on; CallEnd's log says that there is no recording, and why; the next one is made when the disk is back."""
+    async with open_house(tmp_path) as house, Model() as model:
+        spools = house.server.data_dir / "recordings" / "spool"
+        for works in (False, True):
+            house.answer_with(model, recordCall=True, recordCallFormat="wav")
+            if works:
+                spools.unlink()
+                spools.mkdir()
+            else:
+                spools.parent.mkdir(exist_ok=True)
+                spools.write_text("no folder")
+            async with house.talk(model) as talk:
+                await talk.session.got("response.create")
+                talk.session.speaks(speech(400), "Hello!")
+                await ear_has(talk.call, 20)
+                await talk.call.hang_up()
+            assert of_turn(talk.call.ear.packets, 0) == list(range(20))
+            end = await house.end_of(talk.guid)
+            assert end["status"] == 0
+            assert any(line.startswith("Recording: ") for line in log_texts(end)) is not works
+        await house.recording(talk.guid, "wav")

@@ -6,6 +6,7 @@ import pytest
 
 from switchhook.agents.conversation import ConversationFailed, FailureKind
 from tests.agents.realtime.talk import LINE, Talk, well_behaved
+from tests.peers.model import ModelSession
 
 
 def say(talk: Talk, text: str) -> None:
@@ -32,6 +33,39 @@ def test_a_lost_model_is_replaced_once_with_the_text_so_far() -> None:
     end = talk.ends[0]
     assert isinstance(end, ConversationFailed)
     assert end.kind is FailureKind.LOST
+    well_behaved(talk)
+
+
+def say_first_item(model: ModelSession) -> None:
+    """Two seconds of an item that has the same name in each session."""
+    model.respond()
+    item_id = model.add_item({"id": "item_1", "type": "message", "role": "assistant", "content": []})
+    model.sound_ms[item_id] = 0
+    model.speak(item_id, LINE, 2_000)
+    model.end_speech(item_id, LINE)
+
+
+def test_a_server_that_counts_its_items_anew_in_each_session_is_understood() -> None:
+    """The next one's items have the names of earlier ones whose sound was cut off, whose line was told, whose call was run."""
+    talk = Talk().start()
+    for session in ("first", "second", "third"):
+        call = talk.does(lambda model: (model.respond(), model.call("book", call_id="call_1"), model.finish()))[1]
+        talk.returns(call, "table 7")
+        talk.does(say_first_item)
+        talk.wait(0.5)
+        heard = len(talk.sound.strip(b"\xff"))
+        turn = talk.does(lambda model: model.speech_started())
+        model = talk.model
+        model.speech_stopped(turn)
+        model.transcribed(turn, f"The {session}")
+        say(talk, f"Yes, {session}")
+        talk.wait(61)
+        assert heard > 2_000, session
+        talk.sound.clear()
+        assert [line.text for line in talk.lines[-3:]] == [talk.lines[0].text, f"The {session}", f"Yes, {session}"]
+        assert talk.model.calls[call] == "table 7"
+        talk.lose()
+    assert len(talk.tools) == 3
     well_behaved(talk)
 
 

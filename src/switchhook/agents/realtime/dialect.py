@@ -92,6 +92,11 @@ def encoding_of(value: object) -> Encoding | None:
     return _FORMATS.get(value) if isinstance(value, str) else None
 
 
+def retired(item_id: str) -> str:
+    """What an item of a session that is gone is known by from then on: servers that count may name another so in the next."""
+    return f"{item_id}'"
+
+
 def text_of(event: object, name: str) -> str:
     """A field that should be text; empty when it is not."""
     value = event.get(name) if isinstance(event, Mapping) else None

@@ -117,6 +117,7 @@ class ToolLedger:
     def renewed(self) -> bool:
         """The model session is gone, and with it the responses it was making. True: an answer of a tool was not yet spoken of."""
         self._foreign |= self._running.keys()
+        self._seen = set(self._running)  # the next session may count its calls from one again
         owed = any(not batch.unanswered for batch in self._batches.values())
         for batch in self._batches.values():
             batch.done = True

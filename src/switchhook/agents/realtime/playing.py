@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from switchhook.agents.realtime.dialect import retired
 from switchhook.domain.model import Encoding
 from switchhook.domain.ports import Playout
 from switchhook.media.playout import PlayoutOverflow
@@ -47,6 +48,8 @@ class Playing:
         self._playout = playout
         self._line = line
         self._items: dict[str, Item] = {}
+        self._session = ""
+        """Ends the keys of the session's sound, so that it is not taken for that of an earlier one."""
         self._model = line
         self._transcode: Transcoder | None = None
         self._line_bytes_per_s = line.bytes_per_ms * 1000
@@ -69,7 +72,7 @@ class Playing:
 
     def play(self, item_id: str, content_index: int, response_id: str, sound: bytes, now: float) -> float | None:
         """Queue sound; for the first of an item, tells when it will begin to be heard."""
-        key = item_id if not content_index else f"{item_id}/{content_index}"
+        key = item_id + self._session if not content_index else f"{item_id}/{content_index}{self._session}"
         item = self._items.get(key)
         begins = None
         if self.ends_at < now:
@@ -90,7 +93,8 @@ class Playing:
         """What is queued plays on; nothing more will come, and nobody wants to be told of it."""
         self.finish(now)
         for item in self._items.values():
-            item.known = False
+            item.known, item.item_id = False, retired(item.item_id)
+        self._session = retired(self._session)
 
     def finish(self, now: float, response_id: str | None = None, item_id: str | None = None) -> None:
         """No more sound will come for these items (None: any)."""

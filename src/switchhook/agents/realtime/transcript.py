@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 
+from switchhook.agents.realtime.dialect import retired
 from switchhook.domain.model import Speaker, Utterance
 from switchhook.domain.ports import Clock
 
@@ -113,6 +114,11 @@ class Transcript:
         """Whether the text of something the caller said may still come."""
         lines = map(self._lines.__getitem__, self._sequence)
         return any(line.speaker is Speaker.CALLER and not (line.complete or line.void or line.order) for line in lines)
+
+    def session_gone(self) -> None:
+        """The next session may give the same ids to other items."""
+        self._lines = {retired(item_id): self._lines[item_id] for item_id in self._sequence}
+        self._sequence = list(self._lines)
 
     def drop_unheard(self) -> None:
         """The agent was interrupted: its lines of which no sound was played will not be heard."""
