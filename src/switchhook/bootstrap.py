@@ -247,6 +247,7 @@ class Server:
         """Trunks and tokens are looked up without waiting; the numbers are read with each call."""
         directory = await self.store.directory.read()
         self.trunks.replace(directory.trunks.values())
+        self.sip.number_owner = {number.number: number.account for number in directory.numbers.values()}.get
         if any(trunk.srtp is not Srtp.OFF for trunk in directory.trunks.values()):
             import switchhook.telephony.srtp  # noqa: F401 - now, so that the first encrypted call's sound does not wait for it
         self._accounts = {digest: name for name, tokens in directory.tokens.items() for digest in tokens.values()}

@@ -140,6 +140,9 @@ class FakeLeg:
     def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
         self.done.append(f"refer {target}" + (" attended" if replaces is not None else ""))
 
+    def recall(self) -> None:
+        self.done.append("recall")
+
     def refer_result(self, status: int) -> None:
         self.done.append(f"refer result {status}")
 

@@ -147,6 +147,11 @@ class House:
         for leg in self.dialer.legs[-1:]:
             leg.emit(event)
 
+    def move(self) -> None:
+        """The party asks to be put through to somebody else. A line that is left then ends by itself, as every line does."""
+        self.leg.confirms = True
+        self.leg.emit(TransferAsked("+13035550000"))
+
     def replace(self, line: FakeLeg) -> FakeLeg | None:
         """Another line takes the place of one of the call's, if it is one; gives the other."""
         if not self.session.serves(line):
@@ -253,7 +258,7 @@ EVENTS: dict[str, Callable[[House], object]] = {
     "refer taken": lambda h: h.leg.emit(ReferProgress(202, final=False)),
     "refer done": lambda h: h.leg.emit(ReferProgress(200, final=True)),
     "refer refused": lambda h: h.leg.emit(ReferProgress(603, final=True, accepted=False)),
-    "moved": lambda h: h.leg.emit(TransferAsked("+13035550000")),
+    "moved": lambda h: h.move(),
     "callee moved": lambda h: h.callee(TransferAsked("+13035550000")),
     "replaced": lambda h: [h.replace(leg) for leg in (h.leg, *h.replacing)],
     "callee replaced": lambda h: [h.replace(leg) for leg in h.dialer.legs],

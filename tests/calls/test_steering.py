@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,10 +43,13 @@ class Customer:
     def __init__(self) -> None:
         self.asked: list[tuple[AskNext, TransferRecord | None]] = []
         self.flow: tuple[Action, ...] = (Say("goodbye"),)
+        self.answers_in_s = 0.05
+        self.answered = 0
 
     async def ask(self, call_id: CallId, question: AskNext, dialled: TransferRecord | None) -> tuple[Action, ...]:
         self.asked.append((question, dialled))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(self.answers_in_s)
+        self.answered += 1
         return self.flow
 
     async def fetch(self, url: str, encoding: Encoding) -> bytes:
@@ -171,6 +175,7 @@ def test_a_redirect_drops_who_was_dialled_and_who_was_put_through() -> None:
         await asyncio.sleep(0.1)
         house.session.redirect((DIAL,))
         assert house.dialer.legs[0].closed
+        assert house.leg.done[-1] == "recall", "whatever the line's peer was asked to do with the caller"
         await asyncio.sleep(0.1)
         house.callee(LegAnswered())
         assert house.joining.joined == [(house.leg, house.dialer.legs[1])]
@@ -212,6 +217,33 @@ def test_a_customer_who_always_redirects_to_himself_is_asked_a_bounded_number_of
     assert len(house.customer.asked) == 1000
 
 
+def test_an_address_and_its_fallback_are_waited_for() -> None:
+    house = SteeredHouse()
+    house.customer.answers_in_s = 31.0  # the one in 15 s not at all, the other at the last moment
+
+    async def story() -> None:
+        await talking(house)
+        house.session.redirect((NEXT,))
+
+    live(house, story)
+    assert house.verdict.reason == "flow-ended"
+
+
+def test_a_question_that_is_not_asked_any_more_is_given_up() -> None:
+    house = SteeredHouse()
+    house.customer.answers_in_s = 5.0
+
+    async def story() -> None:
+        await talking(house)
+        house.session.redirect((NEXT,))
+        await asyncio.sleep(1.0)
+        house.session.redirect((Pause(10), Say("goodbye")))
+
+    live(house, story)
+    assert (len(house.customer.asked), house.customer.answered) == (1, 0)
+    assert house.verdict.reason == "flow-ended"
+
+
 def test_a_recording_that_begins_late_pauses_and_ends_once() -> None:
     house = SteeredHouse(CallPlan(NUMBER, (Answer(), Pause(60))))
 
@@ -239,6 +271,7 @@ def test_an_ordered_call_waits_for_its_party_and_tells_each_moment_once() -> Non
     house.leg.closed = True
     called = replace(attempt(), direction=Direction.OUTBOUND)
     ordered = OrderedCall(plan, lambda moment, report: told.append((moment, report)))
+    ordered.written.set()
     house.session = CallSession(called, None, house.parts, house.gate.permit("+13035551212"), ordered)
 
     async def story() -> None:
@@ -256,6 +289,28 @@ def test_an_ordered_call_waits_for_its_party_and_tells_each_moment_once() -> Non
     live(house, story)
     assert [moment for moment, _ in told] == [Moment.RINGING, Moment.ANSWERED, Moment.OVER]
     assert told[-1][1] is house.book.reports[0]
+
+
+@pytest.mark.parametrize(("store_works", "reason"), [(True, "busy"), (False, "store-unavailable")])
+def test_an_ordered_call_is_dialled_once_it_is_written_down(store_works: bool, reason: str) -> None:
+    house = SteeredHouse()
+    house.leg.closed = True
+    ordered = OrderedCall(CallPlan(NUMBER, (Answer(), Say("hello")), end_webhook_owed=False), lambda moment, report: None)
+    called = replace(attempt(), direction=Direction.OUTBOUND)
+    house.session = CallSession(called, None, house.parts, house.gate.permit("+13035551212"), ordered)
+
+    async def story() -> None:
+        await asyncio.sleep(1)
+        assert house.dialer.legs == []
+        if not store_works:
+            house.session.stop(Verdict(Ending.INTERNAL_ERROR, reason))
+        ordered.written.set()
+        await asyncio.sleep(1)
+        assert len(house.dialer.legs) == store_works
+        house.callee(LegEnded("refused", status=486))
+
+    live(house, story)
+    assert house.verdict.reason == reason
 
 
 STEPS = st.sampled_from(

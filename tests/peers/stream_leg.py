@@ -54,6 +54,9 @@ class StreamLeg:
     def refer(self, target: str, replaces: Leg | None = None, caller: str = "", ring_s: float = 30.0) -> None:
         raise AssertionError("there is nobody to ask")
 
+    def recall(self) -> None:
+        raise AssertionError("nobody was handed on")
+
     def refer_result(self, status: int) -> None:
         raise AssertionError("nobody has asked")
 

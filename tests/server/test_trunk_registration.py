@@ -65,6 +65,21 @@ async def test_a_binding_is_kept_gets_calls_and_is_taken_back(tmp_path: Path, tr
         assert registrar.proven[-1][1].get("expires") == "0"
 
 
+async def test_a_diverted_call_is_for_the_number_that_registered(tmp_path: Path) -> None:
+    """The user name is a number of the account; To still tells whom the caller had dialled, which is nobody here."""
+    port = free_port()
+    trunk_there = trunk("line", at(port), username=NUMBER, password=WORD, register=True)
+    async with Registrar(port, NUMBER, WORD) as registrar, open_trunks(tmp_path, [trunk_there]) as exchange, Model() as model:
+        await figure(exchange, "registered", "line", 1)
+        exchange.answer_with(model)
+        call = await registrar.send_call("+442079460000")
+        await call.answered()
+        await call.hang_up()
+        start = await exchange.start_of(registrar.user)
+        assert start["calledNumber"] == NUMBER.removeprefix("+1")
+        await exchange.end_of(start["sessionGuid"])
+
+
 async def test_a_registrar_that_refuses_is_asked_again_later(tmp_path: Path) -> None:
     """503, then 200. In between the trunk is not registered, and the registrar is left in peace for at least 15 s."""
     port = free_port()

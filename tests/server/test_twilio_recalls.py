@@ -27,6 +27,12 @@ async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Twili
         yield house
 
 
+async def ask_for_transfer(talk: TwilioTalk) -> None:
+    await talk.session.got("response.create")
+    talk.session.speaks(agent_tone(100), "One moment.")
+    talk.session.calls_tool("call_1", TRANSFER, {"transferNumber": DESTINATION})
+
+
 async def steer(there: TwilioHouse, talk: TwilioTalk, **order: str) -> None:
     account = there.twilio.account_sid
     url = f"{there.house.server.http_url}/2010-04-01/Accounts/{account}/Calls/{talk.call.sid}.json"
@@ -43,8 +49,7 @@ async def test_a_redirect_takes_the_caller_back_from_whom_twilio_dials(there: Tw
     async with Model() as model:
         there.house.answer_with(model, [TRANSFER])
         async with there.talk(model) as talk:
-            await talk.session.got("response.create")
-            talk.session.calls_tool("call_1", TRANSFER, {"transferNumber": DESTINATION})
+            await ask_for_transfer(talk)
             await there.twilio.until(lambda: len(talk.call.twiml) > 1 or None, "the carrier was asked to dial")
             if does == "answer":
                 await talk.session.until(lambda: talk.session.closed, "the agent is released")
@@ -67,8 +72,7 @@ async def test_a_hang_up_ends_a_call_that_twilio_has_put_through(there: TwilioHo
     async with Model() as model:
         there.house.answer_with(model, [TRANSFER])
         async with there.talk(model) as talk:
-            await talk.session.got("response.create")
-            talk.session.calls_tool("call_1", TRANSFER, {"transferNumber": DESTINATION})
+            await ask_for_transfer(talk)
             await talk.session.until(lambda: talk.session.closed, "the agent is released")
             await steer(there, talk, Status="completed")
             await talk.party.ended()

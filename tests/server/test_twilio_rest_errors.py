@@ -72,8 +72,8 @@ def has_twilios_shape(status: int, body: Any, wanted: int, code: int) -> None:
         ("GET", f"/Recordings/{NOTHING}.wav", 404, 20404),
         ("DELETE", f"/Recordings/{NOTHING}.json", 404, 20404),
         ("GET", "/Conferences.json", 404, 20404),
-        ("GET", ".json", 404, 20404),
-        ("GET", "/", 404, 20404),
+        ("POST", ".json", 405, 20004),
+        ("GET", "/Accounts.json", 404, 20404),
         ("DELETE", "/Calls.json", 405, 20004),
         ("PUT", f"/Calls/{NOBODY}.json", 405, 20004),
         ("POST", "/Recordings.json", 405, 20004),
@@ -114,10 +114,26 @@ async def test_an_order_that_cannot_be_placed(house: RestHouse, fields: dict[str
 )
 async def test_who_proves_nothing_learns_nothing(house: RestHouse, pair: tuple[str, str] | None) -> None:
     """Also where nothing is, and with a pair that is good for another account."""
-    for method, path in (("GET", "/Calls.json"), ("POST", f"/Calls/{NOBODY}.json"), ("GET", "/Nothing"), ("PATCH", "/Calls")):
+    for method, path in (
+        ("GET", ".json"),
+        ("GET", "/Calls.json"),
+        ("POST", f"/Calls/{NOBODY}.json"),
+        ("GET", "/Nothing"),
+        ("PATCH", "/Calls"),
+    ):
         status, body, headers = await ask(house, method, path, pair)
         has_twilios_shape(status, body, 401, 20003)
         assert headers["WWW-Authenticate"].startswith("Basic ")
+
+
+async def test_a_client_sees_whether_its_pair_is_good(house: RestHouse) -> None:
+    """That of the account, and that of a call; the token is told to nobody."""
+    async with house.talk(CALL_PAIRS[0]):
+        for pair in (ACCOUNT_PAIR, CALL_PAIRS[0]):
+            seen = await do(house.client(pair).api.accounts(pair[0]).fetch)
+            assert (seen.sid, seen.status, seen.auth_token) == (pair[0], "active", None)
+            seen = await do(house.client(pair).api.v2010.account.fetch)
+            assert (seen.sid, seen.subresource_uris["calls"]) == (pair[0], f"/2010-04-01/Accounts/{pair[0]}/Calls.json")
 
 
 async def test_a_request_that_is_too_large_or_no_form(house: RestHouse) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from sqlalchemy import Connection, text
+
 from switchhook.domain.model import CallId
 from switchhook.domain.records import CallRecord, CallSearch
+from switchhook.store.call_search import query_of
 from switchhook.store.opened import Store
 from tests.store.samples import START, begun, ended
 
@@ -56,4 +59,20 @@ async def test_a_call_is_found_by_the_name_that_twilio_has_for_it(store: Store) 
         record = replace(call(number), account=account)
         await store.calls.begin(replace(record, attempt=replace(record.attempt, line=line, line_call_id=sid)))
     assert await found(store, twilio_sid=sid) == [1]
+    again = replace(call(4).attempt, line="twilio", line_call_id=sid)
+    await store.calls.begin(replace(call(4), account="acme", attempt=again))
+    assert await found(store, twilio_sid=sid) == [4, 1], "Twilio asked again after a restart: the newest one first"
     assert await found(store, twilio_sid=f"{sid}0") == []
+
+
+async def test_a_call_is_found_by_its_name_without_looking_at_the_others(store: Store) -> None:
+    query = query_of(CallSearch("acme", 1, twilio_sid="CA1"))
+
+    def explain(connection: Connection) -> str:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # it would read a table of no rows
+        how = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+        asked = query.compile(connection, compile_kwargs={"literal_binds": True})
+        return " ".join(str(row[-1]) for row in connection.execute(text(f"{how} {asked}")))
+
+    assert "ix_calls_twilio" in await store.writer.submit(explain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import IntegrityError
 
 from switchhook.domain.model import CallId, Trunk
-from switchhook.domain.records import AccountSettings, CallLine, LineKind
+from switchhook.domain.records import AccountSettings, CallLine, CallSearch, LineKind
 from switchhook.store.database import Database
 from switchhook.store.migrate import alembic_config
 from switchhook.store.schema import metadata
@@ -28,6 +29,12 @@ ROWS = (
     " VALUES ('old', 'test-node', 'acme', '+17206999999', 'vns', 'inbound', '+17206999999', '+13035550123', 'sip', 'abc@host',"
     " '2026-04-17 16:26:12.560000+00:00', '2026-04-17 16:26:21+00:00', 'completed', 'success', true, false, true, true,"
     " false, :transfers, '{}', '{}')",
+    "INSERT INTO calls (call_id, node, account, direction, called, caller, line, line_call_id, started_at, ended_at, ending,"
+    " outcome, journal_tool_requests, journal_tool_replies, journal_transcript, end_webhook_owed, referred_out, transfers,"
+    ' "usage", figures)'
+    " VALUES ('carried', 'test-node', 'acme', 'inbound', '+17206999999', '+13035550123', 'twilio', :name,"
+    " '2026-04-17 16:26:12.560000+00:00', '2026-04-17 16:26:21+00:00', 'completed', 'success', true, false, true, true,"
+    " false, '[]', '{}', '{}')",
     "INSERT INTO call_lines (call_id, position, kind, at, text, spoken_order, interrupted)"
     " VALUES ('old', 0, 'caller', '2026-04-17 16:26:13+00:00', 'Hello!', 0, false)",
     "INSERT INTO recordings (call_id, account, format, encrypted, path, state, size_bytes, salvaged, created_at)"
@@ -39,6 +46,8 @@ TRANSFERS = (
     '[{"called": "+13035550199", "caller": "+13035550123", "caller_name": null, "started_at": "2026-04-17T16:26:13Z",'
     ' "ended_at": "2026-04-17T16:26:20Z", "result": "Connected"}]'
 )
+LONG_NAME = "CA" + random.Random(1).randbytes(4000).hex()
+"""Longer than what PostgreSQL takes into an index."""
 
 
 def back_to_the_first(connection: Connection) -> None:
@@ -50,7 +59,12 @@ def back_to_the_first(connection: Connection) -> None:
         statement = text(row.replace("+00:00'", "'") if connection.dialect.name == "sqlite" else row)
         wanted = statement.compile().params
         connection.execute(
-            statement, {name: value for name, value in {"sealed": sealed, "transfers": TRANSFERS}.items() if name in wanted}
+            statement,
+            {
+                name: value
+                for name, value in {"sealed": sealed, "transfers": TRANSFERS, "name": LONG_NAME}.items()
+                if name in wanted
+            },
         )
 
 
@@ -70,6 +84,8 @@ async def test_the_first_version_comes_up_with_its_data(url: str) -> None:
         [transfer] = call.transfers
         assert (transfer.called, transfer.sip_status, transfer.referred) == ("+13035550199", None, False)
         assert transfer.ended_at - transfer.started_at == timedelta(seconds=7)
+        [carried] = await store.searches.search(CallSearch("acme", 1, twilio_sid=LONG_NAME[:64]))
+        assert carried.attempt.call_id == "carried"
         line = CallLine(CallId("old"), 1, LineKind.DESTINATION, START, "Who?", 1)
         await store.calls.progress((), (line,), START)
         assert [(said.kind, said.text) for said in await store.calls.journal(CallId("old"))] == [

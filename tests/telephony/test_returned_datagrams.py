@@ -12,9 +12,11 @@ import pytest
 import uvloop
 
 from switchhook.telephony.returned_datagrams import returned
+from switchhook.telephony.rtp_ports import disconnect
 from switchhook.telephony.sip_transport import Listener, SipTransport
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import Frame
+from tests.peers.server import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 INVITE = b"INVITE sip:you SIP/2.0\r\n" + b"x" * 1200
@@ -96,3 +98,82 @@ def test_a_socket_without_errors_has_none_to_tell() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as quiet:
         quiet.setblocking(False)
         assert returned(quiet) is None
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_error_that_a_send_takes_leaves_the_server_no_deafer(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    """The loop is told of an error, and before it looks there a send takes it: what waits to be read is read, and what follows.
+
+    Without room for what came back (`SO_RCVBUF` is full) the socket has the error alone; so it is here, without IP_RECVERR.
+    """
+
+    async def work() -> None:
+        notes = Notes()
+        transport = SipTransport(notes)
+        host, port = await transport.open(Listener("udp", "127.0.0.1", free_port()))
+        bound = transport._udp
+        assert bound is not None
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((host, 0))
+            closed = peer.getsockname()
+        trigger, other_end = socket.socketpair()
+        with trigger, other_end, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((host, 0))
+            to_peer = Flow("udp", host, peer.getsockname()[1])
+
+            def take() -> None:
+                trigger.recv(1)
+                transport.send(b"to you", to_peer)
+
+            loop.add_reader(trigger.fileno(), take)
+            await asyncio.sleep(0.01)
+            bound.setsockopt(socket.IPPROTO_IP, 11, 0)
+            bound.connect(closed)  # so that the kernel tells of errors
+            other_end.send(b"x")
+            bound.send(INVITE)
+            disconnect(bound)
+            peer.sendto(b"to us", (host, port))
+            await notes.until(lambda: b"to us" in notes.came)
+            notes.changed.clear()
+            peer.sendto(b"to us again", (host, port))
+            await notes.until(lambda: b"to us again" in notes.came)
+            loop.remove_reader(trigger.fileno())
+        assert not notes.failed
+        await transport.close()
+
+    run(work())
+
+
+class Bombarded(socket.socket):
+    """A socket that errors of other datagrams come to between one send and the next."""
+
+    waiting = 0
+
+    def sendto(self, *arguments: Any) -> int:
+        if self.waiting:
+            self.waiting -= 1
+            raise ConnectionRefusedError
+        return super().sendto(*arguments)
+
+
+@pytest.mark.parametrize(("errors", "arrives"), [(3, True), (4, False)])
+async def test_errors_of_other_datagrams_are_not_this_ones(errors: int, arrives: bool) -> None:
+    notes = Notes()
+    transport = SipTransport(notes)
+    bound = await transport.open(Listener("udp", "127.0.0.1", 0))
+    with Bombarded(socket.AF_INET, socket.SOCK_DGRAM) as ours, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((bound[0], 0))
+        peer.settimeout(10)
+        ours.waiting = errors
+        flow = Flow("udp", bound[0], peer.getsockname()[1])
+        kept, transport._udp = transport._udp, ours
+        transport.send(b"to you", flow)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert notes.failed == ([] if arrives else [flow])
+        if arrives:
+            assert peer.recv(100) == b"to you"
+        asyncio.get_running_loop().remove_reader(ours.fileno())
+        transport._udp = kept
+    await transport.close()

@@ -15,7 +15,7 @@ from switchhook.telephony.route import Route
 from switchhook.telephony.sip_dialer import SipDialer
 from switchhook.telephony.sip_line import SipLine
 from switchhook.telephony.sip_outgoing_leg import AttemptWatcher, CallPlacer, OutgoingSipLeg
-from switchhook.telephony.sip_targets import Pointer, Service, SipTargets
+from switchhook.telephony.sip_targets import Pointer, Service, SipTargets, Target
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import TrunkDirectory
 from switchhook.telephony.wire.offer_answer import LocalMedia
@@ -24,6 +24,7 @@ from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.message import Request, Response
 from switchhook.telephony.wire.sip.outgoing_session import OutgoingInvite
 from switchhook.telephony.wire.sip.session_events import SessionId
+from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.telephony.wire.sip.user_agent import UserAgent
 from tests.peers.sip_callee import ASKED
 from tests.peers.sip_caller import counting_entropy
@@ -164,6 +165,21 @@ def test_trunks_are_tried_in_their_order_and_an_accounts_trunks_are_its_own() ->
     run_virtual(program())
 
 
+@pytest.mark.parametrize(("follow", "transport", "followed"), [(False, "tls", None), (True, "tls", False), (True, "udp", True)])
+def test_redirections_are_judged_by_the_way_that_was_found(follow: bool, transport: str, followed: bool | None) -> None:
+    """A call over TLS stays there, though it was DNS that named TLS: the trunk names no transport."""
+
+    async def program() -> None:
+        trunk = replace(FIRST, follow_redirects=follow)
+        dialling = Dialling([trunk])
+        request = DialRequest(CallId("c1"), trunk.account, "+17205550100", "+17205550111")
+        redirects = dialling.dialer._route_to(request, trunk, Target(transport, "192.0.2.1", 5061)).redirects
+        contact = SipUri.parse("sip:+17205550100@192.0.2.1;transport=udp")
+        assert (None if redirects is None else redirects.may_follow(contact)) is followed
+
+    run_virtual(program())
+
+
 def test_trunks_of_one_priority_take_turns() -> None:
     async def program() -> None:
         dialling = Dialling([FIRST, replace(SECOND, priority=10), replace(SECOND, name="last", address="sip:192.0.2.3")])
@@ -197,13 +213,29 @@ def test_an_address_that_failed_is_tried_last_until_it_is_forgiven() -> None:
     run_virtual(program())
 
 
+def test_an_address_that_redirects_to_a_dead_one_is_alive() -> None:
+    async def program() -> None:
+        dialling = Dialling([replace(FIRST, follow_redirects=True), SECOND])
+        dialling.watch.start()
+        for contact, order in (("192.0.2.1:5070", ["192.0.2.1", "192.0.2.2"]), ("203.0.113.1", ["192.0.2.2", "192.0.2.1"])):
+            leg = await dialling.dial()
+            assert leg.routes is not None
+            redirects = leg.routes[0].redirects
+            assert redirects is not None
+            redirects.may_follow(SipUri.parse(f"sip:+17205550100@{contact}"))
+            dialling.dialer.attempt_over(leg.routes[0], "trunk-failed", 408)
+            assert hosts(await dialling.dial()) == order
+
+    run_virtual(program())
+
+
 def test_a_trunk_that_says_when_it_will_have_room_is_tried_last_until_then() -> None:
     async def program() -> None:
         dialling = Dialling([FIRST, SECOND])
         dialling.watch.start()
         leg = await dialling.dial()
         assert leg.routes is not None
-        dialling.dialer.attempt_over(leg.routes[0], "refused", 503, 120.0)
+        dialling.dialer.attempt_over(leg.routes[0], "refused", 503, 120)
         await asyncio.sleep(110)
         assert hosts(await dialling.dial()) == ["192.0.2.2", "192.0.2.1"]
         await asyncio.sleep(11)

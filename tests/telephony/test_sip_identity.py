@@ -53,10 +53,22 @@ def test_parties(request_: Request, expected: Identity) -> None:
         (invite("sip:acme-1@192.0.2.5", P_Called_Party_ID="nonsense <<"), "+17205550199"),
         (invite("sip:acme-1@192.0.2.5", To="<sip:acme-1@carrier>"), "acme-1"),
         (invite("sip:acme-1@192.0.2.5", To="<sip:carrier>"), "acme-1"),
-        (invite("sip:acme-2@192.0.2.5"), "acme-2"),
-        (invite(P_Called_Party_ID="<sip:+17205550177@core>"), "+17205550100"),
+        (
+            invite("sip:acme-1@192.0.2.5", To="<sip:+442079460000@away>", P_Called_Party_ID="<sip:+17205550177@core>"),
+            "+17205550177",
+        ),
+        (invite("sip:7205550100@192.0.2.5", To="<sip:+442079460000@away>"), "7205550100"),
+        (invite("sip:7205550100@192.0.2.5"), "+17205550199"),
+        (invite("sip:acme-1@192.0.2.5", To="<sip:+442079460000@away>"), "+442079460000"),
     ],
 )
 def test_a_call_that_came_to_our_registered_contact(request_: Request, called: str) -> None:
-    """The proxy has put the Contact in the place of the number, which To still tells, or P-Called-Party-ID."""
-    assert identify(request_, lambda user: user == "acme-1").called == called
+    """The proxy has put the Contact in the place of the number, which To still tells, or P-Called-Party-ID. A number of ours
+    counts first: of a diverted call To tells whom the caller dialled, and the Contact's user may be a number itself."""
+    ours = ("+17205550199", "+17205550177", "7205550100")
+    assert identify(request_, True, lambda user: user in ours).called == called
+
+
+def test_at_no_contact_of_ours_the_request_uri_tells_the_number() -> None:
+    assert identify(invite("sip:acme-2@192.0.2.5")).called == "acme-2"
+    assert identify(invite(P_Called_Party_ID="<sip:+17205550177@core>")).called == "+17205550100"

@@ -285,7 +285,7 @@ async def test_a_route_says_which_redirections_may_be_followed(bench: Bench) -> 
     call = bench.call(None)
     plain = route(call.leg, 5070)
     first = SipUri("127.0.0.1", CALLED)
-    redirects = TrunkRedirects(call.leg.request, plain.trunk, first, lambda host: host == "127.0.0.2", nobody)
+    redirects = TrunkRedirects(call.leg.request, plain.trunk, first, "udp", lambda host: host == "127.0.0.2", nobody)
     call.leg.begin([plain, replace(plain, redirects=redirects)])
     call.leg.on_ended("refused", "Moved", 500)
     refused, followed = bench.placer.asked
@@ -302,7 +302,7 @@ async def test_a_redirection_that_the_policy_refuses_names_its_rule(bench: Bench
     """Unless somebody else who was named was called, and refused."""
     call = bench.call(None)
     plain = route(call.leg, 5070)
-    redirects = TrunkRedirects(call.leg.request, plain.trunk, SipUri("127.0.0.1"), lambda host: True, nobody)
+    redirects = TrunkRedirects(call.leg.request, plain.trunk, SipUri("127.0.0.1"), "udp", lambda host: True, nobody)
     call.leg.begin([replace(plain, redirects=redirects)])
     assert not bench.placer.asked[0].may_follow(SipUri("127.0.0.1", "+442079460000"))
     call.leg.on_ended("refused", "Reason", status)

@@ -73,11 +73,9 @@ def test_without_an_interval_there_are_no_probes() -> None:
 
 @pytest.mark.parametrize(
     ("status", "retry_after_s", "avoided_s"),
-    [(None, None, AVOID_S), (503, None, AVOID_S), (503, 7.0, 7.0), (503, 0.0, 1.0), (503, 86_400.0, MAX_AVOID_S)],
+    [(None, None, AVOID_S), (503, None, AVOID_S), (503, 7, 7.0), (503, 0, 1.0), (503, 86_400, MAX_AVOID_S)],
 )
-def test_an_address_that_fails_is_tried_last_for_a_while(
-    status: int | None, retry_after_s: float | None, avoided_s: float
-) -> None:
+def test_an_address_that_fails_is_tried_last_for_a_while(status: int | None, retry_after_s: int | None, avoided_s: float) -> None:
     health = TrunkHealth(None, lambda: 0.5)
     health.tried(HERE, status, retry_after_s, 100.0)
     assert health.avoids(HERE, 100.0)
@@ -107,7 +105,7 @@ def test_further_failures_make_it_longer_and_an_answer_ends_it() -> None:
 def test_an_answered_probe_forgives_silence_and_not_overload() -> None:
     health = TrunkHealth(30.0, lambda: 0.5)
     health.tried(HERE, None, None, 0.0)
-    health.tried(THERE, 503, 60.0, 0.0)
+    health.tried(THERE, 503, 60, 0.0)
     probed(health, 200)
     assert not health.avoids(HERE, 1.0)
     assert health.avoids(THERE, 1.0)
@@ -128,7 +126,7 @@ STEPS: list[Step] = [
     lambda health, now: health.probed(None, "timeout", now),
     lambda health, now: health.probed(200, "", now),
     lambda health, now: health.tried(HERE, None, None, now),
-    lambda health, now: health.tried(HERE, 503, 3.0, now),
+    lambda health, now: health.tried(HERE, 503, 3, now),
     lambda health, now: health.tried(HERE, 200, None, now),
 ]
 

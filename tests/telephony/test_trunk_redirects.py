@@ -29,8 +29,8 @@ def review(account: str, number: str) -> DialPermit | DialRefused:
     return DialPermit(number, 60)
 
 
-def redirects(**trunk: Any) -> TrunkRedirects:
-    return TrunkRedirects(REQUEST, replace(TRUNK, **trunk), FIRST, lambda host: host.startswith("192.0.2."), review)
+def redirects(transport: str = "udp", first: SipUri = FIRST, **trunk: Any) -> TrunkRedirects:
+    return TrunkRedirects(REQUEST, replace(TRUNK, **trunk), first, transport, lambda host: host.startswith("192.0.2."), review)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +70,27 @@ def test_refused_elsewhere(contact: str, reason: str, detail: str) -> None:
 
 @pytest.mark.parametrize(("contact", "followed"), [("sip:+1@192.0.2.5;transport=udp", False), ("sip:+1@192.0.2.5", True)])
 def test_a_call_over_tls_is_not_led_out_of_it(contact: str, followed: bool) -> None:
-    judge = redirects(transport="tls")
+    """Be it that the trunk names TLS, or that DNS does (RFC 3263 §4.1)."""
+    judge = redirects("tls")
     assert judge.may_follow(SipUri.parse(contact)) is followed
     assert judge.refused == (None if followed else RedirectRefused("refused", "redirected to udp, but trunk carrier uses TLS"))
 
 
-@pytest.mark.parametrize(("user", "followed"), [("17205550111", True), ("442079460000", False), ("1001", True)])
-def test_a_number_is_read_in_the_trunks_own_form(user: str, followed: bool) -> None:
-    """44… of a trunk that writes no plus sign is another country's, not a number of ours."""
-    assert redirects(number_form="plain").may_follow(SipUri("192.0.2.5", user)) is followed
+@pytest.mark.parametrize(
+    ("form", "user", "followed"),
+    [
+        ("plain", "17205550111", True),
+        ("plain", "442079460000", False),
+        ("plain", "1001", True),
+        ("national", "7205550111", True),
+        ("national", "+442079460000", False),
+        ("national", "1001", True),
+        ("national", "911", False),
+    ],
+)
+def test_a_number_is_read_in_the_trunks_own_form(form: str, user: str, followed: bool) -> None:
+    """44… of a trunk that writes no plus sign is another country's, and ten digits are North America's: never numbers of ours."""
+    assert redirects(number_form=form).may_follow(SipUri("192.0.2.5", user)) is followed
 
 
 @given(st.text(), st.text(), st.sampled_from(["e164", "plain", "national"]))

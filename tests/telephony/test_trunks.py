@@ -59,6 +59,19 @@ def test_the_addresses_of_one_trunk() -> None:
     assert not directory.is_at(DIALLED.name, "carrier.example")
 
 
+def test_who_has_registered_us_under_a_user() -> None:
+    """An account's own trunks where the account is known; nobody where two accounts have the same user."""
+    directory = TrunkDirectory([REGISTERED, DIALLED])
+    assert directory.registrant("u", None) == "acme"
+    assert directory.registrant("u", "acme") == "acme"
+    assert directory.registrant("u", "other") is None
+    assert directory.registrant("v", None) is None
+    assert TrunkDirectory([DIALLED]).registrant("u", None) is None
+    both = TrunkDirectory([REGISTERED, replace(REGISTERED, name="theirs", account="other")])
+    assert both.registrant("u", None) is None
+    assert both.registrant("u", "other") == "other"
+
+
 def test_who_wants_to_know_is_told_of_changes() -> None:
     directory, told = TrunkDirectory(), []
     directory.on_replaced = lambda: told.append([trunk.name for trunk in directory.all])

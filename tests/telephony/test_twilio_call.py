@@ -13,11 +13,13 @@ from switchhook.driver import simulate
 from switchhook.telephony.twilio_call import (
     DIAL_SPARE_S,
     GRACE_S,
+    RECALL_S,
     START_S,
     AnswerWebhook,
     CallEffect,
     CloseStream,
     EndCall,
+    Recall,
     Redirect,
     RejectWebhook,
     Stage,
@@ -261,11 +263,56 @@ def test_an_order_that_is_refused_leaves_the_call_where_it_is() -> None:
     assert early.told == [ReferProgress(481, final=True, accepted=False)]
 
 
+@pytest.mark.parametrize("talks", [False, True])
+def test_a_party_that_was_handed_on_is_taken_back(talks: bool) -> None:
+    run = talking()
+    run.at(1.5, "recall")
+    assert run.effects == [], "it is here"
+    run.at(2.0, "refer", "+15550001111", 30.0)
+    run.at(2.3, "stream_gone", True)
+    if talks:
+        run.at(3.0, "dial_answered")
+    told = len(run.told)
+    run.at(4.0, "recall")
+    run.at(4.0, "recall")
+    run.at(4.1, "dial_answered")
+    on_its_way = [run.call.recalled]
+    run.at(5.0, "stream_started")
+    assert [*on_its_way, run.call.recalled] == [True, False]
+    run.call.media_at = 20.0
+    run.at(20.0, "hang_up")
+    assert run.asked == [(2.0, Redirect("+15550001111", 30.0)), (4.0, Recall()), (20.0, CloseStream())]
+    assert run.told[told:] == [LegEnded("hung-up")]
+
+
+def test_a_party_is_taken_back_before_the_carrier_has_begun_to_dial() -> None:
+    run = talking()
+    run.at(2.0, "refer", "+15550001111", 30.0)
+    run.at(2.1, "recall")
+    run.at(2.2, "redirect_failed", 503)
+    run.at(2.3, "stream_gone", True)
+    run.at(2.6, "stream_started")
+    assert run.call.stage is Stage.TALKING
+    assert run.told == []
+
+
+def test_a_party_that_cannot_be_taken_back_ends_the_line() -> None:
+    for name, at, ended in (("recall_failed", 4.5, "caller-hung-up"), (None, 4.0 + RECALL_S, "line-failed")):
+        run = talking()
+        run.at(2.0, "refer", "+15550001111", 30.0)
+        run.at(2.3, "stream_gone", True)
+        run.at(4.0, "recall")
+        run.at(at, name)
+        assert [event.reason for event in run.told if isinstance(event, LegEnded)] == [ended]
+        run.at(100.0)
+        assert run.asked[-1][1] == EndCall()
+
+
 STATUSES = st.sampled_from(
     ["queued", "ringing", "in-progress", "answered", "completed", "busy", "failed", "no-answer", "canceled", "x", ""]
 )
 INPUTS = st.one_of(
-    st.sampled_from([("answer",), ("hang_up",), ("stream_started",), ("dial_answered",)]),
+    st.sampled_from([("answer",), ("hang_up",), ("stream_started",), ("dial_answered",), ("recall",), ("recall_failed",)]),
     st.tuples(st.just("reject"), st.integers(400, 699)),
     st.tuples(st.just("refer"), st.just("+15550001111"), st.floats(1, 600)),
     st.tuples(st.just("stream_gone"), st.booleans()),

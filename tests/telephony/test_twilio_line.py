@@ -272,6 +272,32 @@ def test_whom_the_carrier_dials_rings_as_long_as_the_order_says(ring_s: float, t
     run_virtual(live())
 
 
+@virtual
+async def test_a_caller_is_taken_back_after_the_order_to_dial() -> None:
+    """The orders do not overtake one another, and a `<Dial>` that is over meanwhile leaves the call to the one that is coming."""
+    case = make()
+    asked = asyncio.create_task(case.line.voice(CALL, NUMBER, "acme", None))
+    await settle()
+    leg = case.offered[0][1]
+    assert isinstance(leg, TwilioLeg)
+    leg.answer()
+    await asked
+    assert leg.open_stream(Quiet(), encrypted=True)
+    case.gate.clear()
+    leg.refer("+12025550147")
+    leg.recall()
+    await settle()
+    assert [verbs(form["Twiml"]) for form in case.forms()] == [["Dial"]]
+    assert verbs(case.line.dial_over({**CALL, "CallStatus": "in-progress", "DialCallStatus": "completed"})) == ["Pause", "Hangup"]
+    case.gate.set()
+    await settle()
+    assert [verbs(form["Twiml"]) for form in case.forms()] == [["Dial"], ["Connect", "Hangup"]]
+    assert leg.open_stream(Quiet(), encrypted=True)
+    assert case.ends() == []
+    leg.hang_up()
+    await case.line.close()
+
+
 class Sip:
     """Takes what it is given."""
 
@@ -303,7 +329,7 @@ async def test_which_line_an_outgoing_call_takes() -> None:
 
 STATUSES = ["queued", "ringing", "in-progress", "completed", "busy", "failed", "no-answer", "canceled", "", "odd"]
 webhooks = st.tuples(
-    st.sampled_from(["voice", "status", "dial", "answered", "answer", "refer", "hang up", "reject", "wait"]),
+    st.sampled_from(["voice", "status", "dial", "answered", "answer", "refer", "recall", "hang up", "reject", "wait"]),
     st.sampled_from(STATUSES),
     st.sampled_from(["CA1", "CA2", ""]),
 )
@@ -315,13 +341,15 @@ def happen(case: Case, what: str, form: dict[str, str]) -> None:
         case "status":
             case.line.status(form)
         case "dial":
-            assert verbs(case.line.dial_over(form)) in (["Hangup"], ["Connect", "Hangup"])
+            assert verbs(case.line.dial_over(form)) in (["Hangup"], ["Connect", "Hangup"], ["Pause", "Hangup"])
         case "answered":
             case.line.dial_answered(form)
         case "answer":
             leg.answer()
         case "refer":
             leg.refer("+12025550147")
+        case "recall":
+            leg.recall()
         case "hang up":
             leg.hang_up()
         case _:

@@ -34,6 +34,9 @@ class Orders:
     def redirect(self, target: str, ring_s: float) -> None:
         self.asked.append(f"redirect {target}")
 
+    def recall(self) -> None:
+        self.asked.append("recall")
+
 
 class Stream:
     """One stream of the carrier. `delay_s` is the way of a frame, each way; `echoes` False: marks never come back."""

@@ -107,6 +107,14 @@ async def test_a_redirected_call_is_judged_and_not_counted(gate: AccountDialling
     assert isinstance(gate.review("nobody", DENVER), DialRefused)
 
 
+async def test_a_fault_of_the_policy_refuses_a_redirection(gate: AccountDialling, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(gate)
+    monkeypatch.setattr(dialling_module, "judge", lambda *arguments: 1 / 0)
+    decision = gate.review("acme", DENVER)
+    assert isinstance(decision, DialRefused)
+    assert decision.rule == "unavailable"
+
+
 async def test_the_countries_of_a_big_account_are_found_by_its_area_codes(
     gate: AccountDialling, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -286,6 +286,22 @@ async def test_what_the_customer_answers(reply: HttpReply | HttpFailure, flow: t
     assert await house.flows.ask(ID, AskNext(URL), None) == flow
 
 
+@pytest.mark.parametrize("trouble", [HttpFailure("timeout", "15 s"), HttpFailure("refused", "private"), HttpReply(500, b"x", {})])
+async def test_a_fallback_is_asked_once_signed_for_its_own_address(trouble: HttpReply | HttpFailure) -> None:
+    house = House(Session(pair=(CALL_SID, "one")))
+    house.http.answers["next"] = always(trouble)
+    question = AskNext(URL, fallback=AskNext("https://backend.example/instead"))
+    house.http.answers["instead"] = always(HttpReply(200, b"hello", {}))
+    assert await house.flows.ask(ID, question, None) == (Say("hello"),)
+    [_, second] = house.http.requests
+    told = dict(parse_qsl(second.body.decode()))
+    assert (told["ErrorCode"], told["ErrorUrl"], told["CallSid"]) == ("11200", URL, sid_of(ID))
+    assert second.headers["Signed"] == f"one {second.url} {len(told)}", "as much as it says"
+    house.http.answers["instead"] = always(trouble)
+    assert await house.flows.ask(ID, question, None) == APOLOGY
+    assert len(house.http.requests) == 4
+
+
 async def test_a_call_that_nobody_knows_any_more_is_hung_up() -> None:
     assert await House().flows.ask(ID, AskNext(URL), None) == (HangUp(),)
 
@@ -348,9 +364,10 @@ async def test_a_call_that_cannot_be_written_down_is_not_made() -> None:
 
     house.begin = begin  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        await house.orders.place(house.who(), ORDER)
+        await house.orders.place(house.who(), replace(ORDER, told=StatusCallback(URL, events=frozenset({"initiated"}))))
     [session] = house.live
     assert [verdict.reason for verdict in session.stopped] == ["store-unavailable"]
+    assert house.spawned == [], "and nobody is told of it"
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,8 @@ class CallLimits:
     routing_s: float = 30.0
     answer_s: float = 40.0
     say_s: float = 120.0
-    ask_s: float = 30.0
-    """For the answer to `Ask`."""
+    ask_s: float = 40.0
+    """For the answer to `Ask`: an address and its fallback may take 15 s each."""
     asks: int = 1000
     """How often a call may ask how it goes on."""
     linger_s: float = 0.25
@@ -153,6 +153,9 @@ class StartTransfer:
 @dataclass(frozen=True, slots=True)
 class StopTransfer:
     """Give the transfer up, and hang up whoever the caller was put through to; what it came to is not asked for."""
+
+    call_goes_on: bool = False
+    """The caller is wanted back from wherever the transfer has taken it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,7 +376,7 @@ class CallMachine:
         self._effects.append(StopPlaying())
         if self._transferring:
             self._transferring = False
-            self._effects.append(StopTransfer())
+            self._effects.append(StopTransfer(call_goes_on=True))
         self._flow = FlowRun(flow)
         self._just_spoke = False
         self._perform(self._flow.next(), now)

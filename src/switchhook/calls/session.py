@@ -122,6 +122,7 @@ class CallSession:
         self._over = asyncio.Event()
         self._driver: Driver | None = None
         self._tasks: CallTasks | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Live the call."""
@@ -226,8 +227,8 @@ class CallSession:
             case StartTransfer(route=route):
                 self._listener.stop()
                 self._transfers.begin(route)
-            case StopTransfer():
-                self._transfers.drop()
+            case StopTransfer(call_goes_on=goes_on):
+                self._transfers.drop(goes_on)
             case Ended(verdict=verdict):
                 self._verdict = verdict
                 self._over.set()
@@ -243,7 +244,7 @@ class CallSession:
             case StopPlaying():
                 self._announcer.stop()
             case Ask(question=question):
-                self.spawn(self._ask(question))
+                self._asking = self.spawn(self._ask(question))
 
     async def _ask(self, question: AskNext) -> None:
         asked, records = self._parts.next_flows, self._transfers.records
@@ -271,7 +272,8 @@ class CallSession:
                 pass
 
     async def _route(self) -> None:
-        decision = await self._parts.routing.route(self.attempt) if self._ordered is None else self._ordered.plan
+        ordered = self._ordered
+        decision = await (self._parts.routing.route(self.attempt) if ordered is None else ordered.route())
         self._feed(lambda now: self._machine.routed(decision, now))
 
     def _write_down(self) -> None:
@@ -332,6 +334,8 @@ class CallSession:
         if not self._machine.in_progress:
             return
         self._listener.stop()
+        if self._asking is not None:
+            self._asking.cancel()  # nor is its fallback asked
         self.write_log("Call: redirected by the customer")
         self._feed(lambda now: self._machine.redirect(flow, now))
 

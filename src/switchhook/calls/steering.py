@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -29,9 +30,16 @@ class OrderedCall:
 
     plan: CallPlan
     told: Told
+    written: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the call is written down, or given up because it cannot be: nobody is dialled before."""
     sip_status: int | None = None
     """The far side's final SIP answer to the call, once it is known."""
     _seen: set[Moment] = field(default_factory=set)
+
+    async def route(self) -> CallPlan:
+        """The plan, when it is time to dial."""
+        await self.written.wait()
+        return self.plan
 
     def leg_event(self, event: LegEvent) -> None:
         """The line that was dialled tells something."""

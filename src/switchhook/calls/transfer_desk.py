@@ -150,12 +150,14 @@ class TransferDesk:
 
     # -- the end
 
-    def drop(self) -> None:
-        """Give the transfer up; what it came to is not asked for."""
+    def drop(self, call_goes_on: bool) -> None:
+        """Give the transfer up; what it came to is not asked for. `call_goes_on`: its party is wanted back."""
         if self._transfer is not None:
             self._dropping = True
             self._transfer.stop()
             self._dropping = False
+            if call_goes_on:
+                self._host.leg.recall()
 
     def close(self) -> None:
         """Give everything back; idempotent. Nothing further is begun, whatever the flow would do after this transfer."""

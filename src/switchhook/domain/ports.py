@@ -182,6 +182,10 @@ class Leg(Protocol):
         `ReferProgress` follows; the leg stays until it is hung up.
         """
 
+    def recall(self) -> None:
+        """The party is wanted here again, whatever came of `refer`. No event follows; a party that cannot be brought back ends
+        the line."""
+
     def refer_result(self, status: int) -> None:
         """Answer the party's `TransferAsked`: 1xx while it goes on, then what came of it (told by NOTIFY)."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 
 from switchhook.domain.records import CallRecord, CallSearch
 from switchhook.store.calls import record_of
@@ -20,14 +21,18 @@ class CallSearches:
 
     async def search(self, wanted: CallSearch) -> Sequence[CallRecord]:
         """Newest first. Raises StoreUnavailable."""
-        query = select(calls).where(*_conditions(wanted)).limit(wanted.limit)
-        if wanted.twilio_sid is None:  # it names one call; and SQLite, asked for an order, would take the index that has it
-            query = query.order_by(calls.c.started_at.desc(), calls.c.call_id.desc())
+        query = query_of(wanted)
 
         def work(connection: Connection) -> list[CallRecord]:
             return [record_of(row) for row in connection.execute(query)]
 
         return await self._database.read(work)
+
+
+def query_of(wanted: CallSearch) -> Select[Any]:
+    """What is asked of the database."""
+    newest_first = calls.c.started_at.desc(), calls.c.call_id.desc()
+    return select(calls).where(*_conditions(wanted)).order_by(*newest_first).limit(wanted.limit)
 
 
 def _conditions(wanted: CallSearch) -> list[ColumnElement[bool]]:

@@ -175,7 +175,14 @@ calls = Table(
 
 OVER_TWILIO = calls.c.line == literal_column("'twilio'")
 """A literal, not a parameter: so the planner sees that the index serves."""
-Index("ix_calls_twilio", calls.c.account, calls.c.line_call_id, sqlite_where=OVER_TWILIO, postgresql_where=OVER_TWILIO)
+Index(
+    "ix_calls_twilio",
+    calls.c.account,
+    calls.c.line_call_id,
+    calls.c.started_at,
+    sqlite_where=OVER_TWILIO,
+    postgresql_where=OVER_TWILIO,
+)
 Index("ix_calls_live", calls.c.node, sqlite_where=calls.c.ended_at.is_(None), postgresql_where=calls.c.ended_at.is_(None))
 
 call_lines = Table(

@@ -16,8 +16,9 @@ _EXTENDED_ERROR = struct.Struct("=IBBB")
 """struct sock_extended_err: ee_errno, ee_origin, ee_type, ee_code; more follows."""
 _UNREACHABLE = {2: 3, 3: 1}
 """SO_EE_ORIGIN_ICMP and SO_EE_ORIGIN_ICMP6, each with its type of message "destination unreachable"."""
-_NOBODY = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
-"""Not EMSGSIZE, which is a type of "destination unreachable" too: then the datagram is sent in smaller parts."""
+_NOBODY = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES})
+"""EACCES is ICMPv6's "prohibited". Not EMSGSIZE, which is a type of "destination unreachable" too: then the datagram is sent in
+smaller parts."""
 _MAX_READ = 32
 _DATAGRAM_BYTES, _ANCILLARY_BYTES = 2048, 512
 

@@ -131,9 +131,10 @@ class RtpPath:
             self._listen_to_all(ssrc)
 
     def listen_again(self) -> None:
-        """Nothing could be read though the loop said so: an ICMP error may have come.
+        """To be called by whoever met an ICMP error, in sending as in reading.
 
-        libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only.
+        libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only. An error
+        that `send` has taken is one of which the loop may have been told already.
         """
         self._listen(self._readable if self.locked else self._probe)
 
@@ -186,6 +187,8 @@ class RtpPath:
         """One datagram while the path is not locked: find out whose it is."""
         try:
             packet, source = self._rtp.recvfrom(DATAGRAM_BYTES)
+        except BlockingIOError:
+            return
         except OSError:
             self.listen_again()
             return

@@ -278,8 +278,10 @@ class RtpStream:
         send = self._path.send
         try:
             send(_pack_header(_PLAIN, second, sequence, timestamp, self._ssrc) + payload)
-        except OSError:  # a full buffer, or an ICMP error that an earlier packet met: the next frame is as good
+        except BlockingIOError:  # a full buffer: the next frame is as good
             return
+        except OSError:  # an ICMP error that an earlier packet met
+            self._path.listen_again()
 
     def _emit_other(self, tick: int) -> None:
         """A beat on hold, without an address, or while a digit is played."""
@@ -331,7 +333,9 @@ class RtpStream:
         receive, clock = self._receive, self._clock
         try:
             packet = receive(DATAGRAM_BYTES)
-        except OSError:  # nothing after all, or an ICMP error that a packet of ours met
+        except BlockingIOError:  # nothing after all
+            return
+        except OSError:  # an ICMP error that a packet of ours met
             self._path.listen_again()
             return
         now = clock()

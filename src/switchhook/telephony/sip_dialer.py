@@ -85,7 +85,9 @@ class SipDialer:
         """The trunk has room again; learn from it for the next call."""
         self.load.give_back(route.trunk)
         health, now, target = self._watch.health(route.trunk), self._loop.time(), _target_of(route)
-        if reason == "trunk-failed":
+        if route.redirects is not None and route.redirects.followed:
+            health.tried(target, 302, None, now)
+        elif reason == "trunk-failed":
             health.tried(target, None, None, now)
         elif status is not None:
             health.tried(target, status, retry_after_s, now)
@@ -174,13 +176,13 @@ class SipDialer:
             identity_headers=identity.headers(),
             proxies=self._watch.service_route(trunk),
             credentials=credentials,
-            redirects=self._redirects(request, trunk, identity.target),
+            redirects=self._redirects(request, trunk, identity.target, target.transport),
         )
 
-    def _redirects(self, request: DialRequest, trunk: Trunk, first: SipUri) -> TrunkRedirects | None:
+    def _redirects(self, request: DialRequest, trunk: Trunk, first: SipUri, transport: str) -> TrunkRedirects | None:
         if not trunk.follow_redirects:
             return None
-        return TrunkRedirects(request, trunk, first, lambda host: self._trunks.is_at(trunk.name, host), self._review)
+        return TrunkRedirects(request, trunk, first, transport, lambda host: self._trunks.is_at(trunk.name, host), self._review)
 
     def _objection(self, flow: Flow) -> str | None:
         trunk = self._trunks.by_name(flow.trunk)

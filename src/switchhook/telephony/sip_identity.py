@@ -25,21 +25,23 @@ class Identity:
     caller_name: str | None
 
 
-def identify(request: Request, is_contact: Callable[[str], bool] = lambda user: False) -> Identity:
+def identify(request: Request, at_contact: bool = False, is_number: Callable[[str], bool] = lambda number: False) -> Identity:
     """Read both parties. Every INVITE that reaches this came over a trunk, so that its asserted identity counts before its From.
 
-    A caller that asks for privacy, or has no number, is `anonymous` and has no name. `is_contact` tells whether we are registered
-    under this user.
+    A caller that asks for privacy, or has no number, is `anonymous` and has no name. `at_contact`: the request URI is a Contact
+    that we have registered, and `is_number` tells which of those it names is a number of that account.
     """
-    called = _user(request.request_uri)
-    if not called or is_contact(called):
-        # A proxy has put our Contact in the place of the number (RFC 3261 §16.5).
-        called = _called_party(request) or _user(request.to.uri) or called
+    called = user_of(request.request_uri)
+    if not called or at_contact:
+        # A proxy has put our Contact in the place of the number (RFC 3261 §16.5). To is the caller's to write, and after a
+        # diversion another's number: then the Contact's user may be our own one.
+        named = [party for party in (_called_party(request), user_of(request.to.uri), called) if party]
+        called = next(filter(is_number, named), named[0] if named else "")
     if _HIDING.intersection(request.privacy):
         return Identity(called, ANONYMOUS, None)
     asserted = [*request.p_asserted_identity, *([request.remote_party_id] if request.remote_party_id else [])]
-    chosen = next((address for address in asserted if _user(address.uri)), request.from_)
-    caller = _user(chosen.uri)
+    chosen = next((address for address in asserted if user_of(address.uri)), request.from_)
+    caller = user_of(chosen.uri)
     if not caller or caller.lower() in (ANONYMOUS, "restricted", "unavailable", "unknown"):
         return Identity(called, ANONYMOUS, None)
     return Identity(called, caller, _name(chosen) or _name(request.from_))
@@ -48,12 +50,13 @@ def identify(request: Request, is_contact: Callable[[str], bool] = lambda user: 
 def _called_party(request: Request) -> str:
     """Whom the proxy was asked for (P-Called-Party-ID, RFC 7315 §4.2); empty when it does not say."""
     try:
-        return _user(NameAddr.parse(request.headers.get("P-Called-Party-ID") or "").uri)
+        return user_of(NameAddr.parse(request.headers.get("P-Called-Party-ID") or "").uri)
     except GrammarError:
         return ""
 
 
-def _user(uri: Uri) -> str:
+def user_of(uri: Uri) -> str:
+    """The user part of an address, or the number of a `tel:` one; empty when it has neither."""
     if isinstance(uri, OpaqueUri):
         return ""
     # Parameters of a telephone subscriber may stand in the user part: +17205550100;phone-context=…

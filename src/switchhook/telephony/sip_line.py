@@ -109,6 +109,9 @@ class SipLine:
         if refused is not None:
             self._tell(refused)
 
+    def recall(self) -> None:
+        """A peer that was asked by REFER cannot be asked to stop (RFC 3515); its party is on the line all the while."""
+
     def refer_result(self, status: int) -> None:
         """Answer the party's `TransferAsked`. Raises ValueError for no SIP status."""
         if self.transfer is not None:

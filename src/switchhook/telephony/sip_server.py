@@ -13,11 +13,12 @@ from uuid import UUID
 from switchhook.domain.addresses import literal
 from switchhook.domain.errors import SettingError
 from switchhook.domain.model import CallAttempt, CallId, Direction
+from switchhook.domain.phone import e164
 from switchhook.domain.ports import Clock, Leg, OfferedLeg
 from switchhook.driver import Driver
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_gate import SipGate
-from switchhook.telephony.sip_identity import identify
+from switchhook.telephony.sip_identity import identify, user_of
 from switchhook.telephony.sip_leg import SipLeg
 from switchhook.telephony.sip_line import SipLine
 from switchhook.telephony.sip_link import SessionLink
@@ -134,6 +135,8 @@ class SipServer:
         self.on_replacing: Callable[[CallAttempt, OfferedLeg, Leg], None] = _not_replaced
         """Called instead of `on_call` for a call that is to take the place of a leg of the same account (RFC 3891): to do so,
         answer it, then hang the old one up. Unless set, such calls get 603."""
+        self.number_owner: Callable[[str], str | None] = _nobodys
+        """The account of an E.164 number; tells which of those that a call to a registered Contact names is called."""
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
@@ -338,20 +341,27 @@ class SipServer:
         return transfer is not None and account is not None and transfer.account == account
 
     def _attempt(self, call: Invited | Declined) -> CallAttempt:
-        parties = identify(call.request, self._trunks.is_contact)
         origin = self._origin(call.trunk)
+        holder = self._trunks.registrant(user_of(call.request.request_uri), origin.account)
+        account = holder or origin.account
+        parties = identify(call.request, holder is not None, lambda user: self._is_number(user, account))
         return CallAttempt(
             call_id=CallId(str(UUID(bytes=self._entropy(16), version=4))),
             direction=Direction.INBOUND,
             called=parties.called,
             caller=parties.caller,
             caller_name=parties.caller_name,
-            account=origin.account,
+            account=account,
             line="sip",
             started_at=self._clock.utc(),
             line_call_id=call.request.call_id,
             trunk=origin.trunk,
         )
+
+    def _is_number(self, user: str, account: str | None) -> bool:
+        number = e164(user.partition(";")[0])
+        owner = self.number_owner(number) if number is not None else None
+        return owner is not None and account in (None, owner)
 
     def _origin(self, name: str | None) -> Origin:
         trunk = self._trunks.by_name(name) if name else None
@@ -453,6 +463,11 @@ class SipServer:
             logger.info("sip.noise: %d malformed, %d silenced, %d refused, %d overloaded in the last minute", *fresh)
             self._reported = counts
         self._reporter = self._loop.call_later(_REPORT_EVERY_S, self._report)
+
+
+def _nobodys(number: str) -> str | None:
+    """No number is known."""
+    return None
 
 
 def _unrecorded(attempt: CallAttempt, status: int, reason: str) -> None:

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 DATAGRAMS_PER_WAKE = 16
 """Few enough that a burst of calls does not hold the pacing of those that talk."""
+_RETURNS_PER_SEND = 3
+"""So many errors may meet a send as earlier datagrams' before one counts as its own: forged ICMP must not end requests."""
 _DATAGRAM_BYTES = 65_536
 _RECEIVE_BUFFER_BYTES = 1 << 20
 MAX_CONNECTIONS = 1024
@@ -339,7 +341,10 @@ class SipTransport:
         receiver.end_of_batch()
 
     def _watch_again(self, bound: socket.socket) -> None:
-        """libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only."""
+        """libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only.
+
+        That is due to whoever took the error, in sending as in reading: the loop may have been told of it already.
+        """
         self.loop.remove_reader(bound.fileno())
         self.loop.add_reader(bound.fileno(), self._read_udp, bound)
 
@@ -350,12 +355,24 @@ class SipTransport:
             self._spawn(self._send_udp_by_name(data, flow))
             return
         try:
-            _send_to(self._udp, data, (flow.host, flow.port))
+            self._send_to(self._udp, data, (flow.host, flow.port))
         except BlockingIOError:
             self.unsent += 1  # the socket buffer is full; SIP repeats what is not answered
         except OSError:
             self.unsent += 1
             self.loop.call_soon(self._failed, flow)
+
+    def _send_to(self, bound: socket.socket, data: bytes, address: Address) -> None:
+        """Send a datagram. Raises OSError when this one cannot be sent."""
+        for _ in range(_RETURNS_PER_SEND):
+            try:
+                bound.sendto(data, address)
+                return
+            except BlockingIOError:
+                raise
+            except OSError:  # an earlier one's, which is told once; this one's own comes again
+                self._watch_again(bound)
+        bound.sendto(data, address)
 
     async def _send_udp_by_name(self, data: bytes, flow: Flow) -> None:
         address = await self._resolve(flow)
@@ -363,7 +380,7 @@ class SipTransport:
             self._failed(flow)
         elif self._udp is not None:
             try:
-                _send_to(self._udp, data, address)
+                self._send_to(self._udp, data, address)
             except OSError:
                 self.unsent += 1
                 self._failed(flow)
@@ -449,16 +466,6 @@ class SipTransport:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _send_to(bound: socket.socket, data: bytes, address: Address) -> None:
-    """Send a datagram. Raises OSError when this one cannot be sent."""
-    try:
-        bound.sendto(data, address)
-    except BlockingIOError:
-        raise
-    except OSError:  # an earlier one's, which is told once; this one's own comes again
-        bound.sendto(data, address)
 
 
 def log_failure(peer: TlsPeer, target: Flow | None, error: BaseException) -> None:

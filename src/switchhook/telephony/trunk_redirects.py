@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from switchhook.domain.dialling import DialPermit, DialRefused, DialRequest, allows_extension
 from switchhook.domain.model import Trunk
+from switchhook.domain.phone import e164
 from switchhook.telephony.wire.sip.uri import SipUri
 
 logger = logging.getLogger(__name__)
@@ -29,17 +30,27 @@ class TrunkRedirects:
     """Judges the contacts of one call over a trunk with `follow_redirects`.
 
     A contact must be at an address of the trunk (`is_trunks`, asked with the host) or at the name in the trunk's own address,
-    must not leave TLS, and a number other than the one dialled must be allowed by the dialling policy.
+    must not leave TLS, and a number other than the one dialled must be allowed by the dialling policy. `transport` is what DNS
+    chose where neither the trunk nor its address names one.
     """
 
     def __init__(
-        self, request: DialRequest, trunk: Trunk, first: SipUri, is_trunks: Callable[[str], bool], review: Review
+        self,
+        request: DialRequest,
+        trunk: Trunk,
+        first: SipUri,
+        transport: str,
+        is_trunks: Callable[[str], bool],
+        review: Review,
     ) -> None:
         self.refused: RedirectRefused | None = None
         """Why the last contact that was refused is not called."""
+        self.followed = False
+        """Whether a contact may be called: what the call comes to is then no word of the address that was asked first."""
         self._request = request
         self._trunk = trunk
         self._first = first
+        self._over_tls = transport == "tls" or first.scheme == "sips"
         self._is_trunks = is_trunks
         self._review = review
 
@@ -48,6 +59,7 @@ class TrunkRedirects:
         refused = self._of_place(contact) or self._of_party(contact)
         if refused is not None:
             self.refused = refused
+        self.followed = self.followed or refused is None
         logger.info(
             "sip.dial: trunk %s redirects the call to %s: %s",
             self._trunk.name,
@@ -65,23 +77,22 @@ class TrunkRedirects:
             return RedirectRefused("refused", f"redirected to {contact.transport}, but trunk {self._trunk.name} uses TLS")
         return None
 
-    @property
-    def _over_tls(self) -> bool:
-        return "tls" in (self._trunk.transport, self._first.transport) or self._first.scheme == "sips"
-
     def _of_party(self, contact: SipUri) -> RedirectRefused | None:
         user = contact.user or ""
         if user == self._first.user:
             return None
-        digits = user.isascii() and user.isdigit()
-        # Without its plus sign a number of another country would be completed to one of our own.
-        number = f"+{user}" if self._trunk.number_form == "plain" and digits and not self._has_extension(user) else user
-        decision = self._review(self._request.account, number)
+        decision = self._review(self._request.account, user if self._has_extension(user) else self._meant(user))
         if isinstance(decision, DialRefused):
             return RedirectRefused(f"policy-{decision.rule}", f"redirected to {user or 'nobody'}: {decision.message}")
         if not decision.called.startswith("+") and not self._has_extension(user):
             return RedirectRefused("policy-number", f"redirected to {user}, which is no extension of trunk {self._trunk.name}")
         return None
+
+    def _meant(self, user: str) -> str:
+        """A number as the trunk writes it, in E.164: the policy would complete it to one of the account's own country."""
+        if self._trunk.number_form == "plain" and user.isascii() and user.isdigit():
+            return f"+{user}"
+        return e164(user) or user if self._trunk.number_form == "national" else user
 
     def _has_extension(self, user: str) -> bool:
         return allows_extension(self._trunk.extensions, user)

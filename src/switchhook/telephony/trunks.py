@@ -115,9 +115,12 @@ class TrunkDirectory:
         """The trunks whose peer proves itself under this user name."""
         return self._by_username.get(username, [])
 
-    def is_contact(self, user: str) -> bool:
-        """Whether a trunk has registered us under this user, so that calls for it may be calls for any of its numbers."""
-        return any(trunk.register for trunk in self.by_username(user))
+    def registrant(self, user: str, account: str | None) -> str | None:
+        """The account that has registered us under this user, so that calls for it may be calls for any of its numbers; of
+        `account` alone when that is known. None: nobody, or several accounts."""
+        trunks = [trunk for trunk in self.by_username(user) if trunk.register and account in (None, trunk.account)]
+        accounts = {trunk.account for trunk in trunks}
+        return accounts.pop() if len(accounts) == 1 else None
 
     def by_address(self, host: str) -> Origin | None:
         """Who may call from this address without digest; the narrowest block wins. None: nobody."""

@@ -6,7 +6,7 @@ Rules:
    that it did, the call is ended over REST.
 3. While the carrier dials on our order its stream is gone and the line is not.
 
-    OFFERED --answer--> AWAITED --start--> TALKING --refer--> HANDED_OVER --dial failed--> AWAITED --start--> TALKING
+    OFFERED --answer--> AWAITED --start--> TALKING --refer--> HANDED_OVER --dial failed, recall--> AWAITED --start--> TALKING
     DIALLING --in-progress--> AWAITED                              \\--dial completed--> PARTED
     any --hang up--> RELEASED --stop, final status, or REST--> OVER
 """
@@ -23,6 +23,8 @@ START_S = 15.0
 """So long a stream may take to open after the TwiML that asks for it."""
 DIAL_SPARE_S = 60.0
 """So long after the ring time the carrier may not tell what came of its dialling: its order may wait before it is carried out."""
+RECALL_S = 30.0
+"""So long a party that is taken back may be on its way: an order over REST, then a stream."""
 GRACE_S = 5.0
 """So long a call that we left may take to show that it is over."""
 RING_SPARE_S = 15.0
@@ -61,13 +63,18 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Redirect the call over REST to TwiML that opens a stream again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Tell the call core."""
 
     event: LegEvent
 
 
-CallEffect: TypeAlias = AnswerWebhook | RejectWebhook | CloseStream | EndCall | Redirect | Tell
+CallEffect: TypeAlias = AnswerWebhook | RejectWebhook | CloseStream | EndCall | Redirect | Recall | Tell
 
 
 class Stage(Enum):
@@ -104,6 +111,7 @@ class TwilioCall:
         self._streaming = False
         self._answered = False
         self._dial_answered = False
+        self._recalled = False
         self.media_at = now
         self.stage = Stage.DIALLING if self._outbound else Stage.OFFERED
 
@@ -123,6 +131,11 @@ class TwilioCall:
     def wants_stream(self) -> bool:
         """Whether a stream that opens now is the call's."""
         return self.stage in (Stage.AWAITED, Stage.DIALLING) or (self.stage is Stage.HANDED_OVER and not self._streaming)
+
+    @property
+    def recalled(self) -> bool:
+        """Whether the order that takes the party back is on its way."""
+        return self._recalled and self.stage is Stage.AWAITED
 
     # -- what the call core asks ----------------------------------------------------------------
 
@@ -164,6 +177,12 @@ class TwilioCall:
         self._dial_answered = False
         self._effects.append(Redirect(target, ring_s))
 
+    def recall(self, now: float) -> None:
+        """Take the party back, whether the carrier still dials or has put it through."""
+        if self.stage is Stage.HANDED_OVER:
+            self.stage, self._due, self._recalled = Stage.AWAITED, now + RECALL_S, True
+            self._effects.append(Recall())
+
     # -- the stream -----------------------------------------------------------------------------
 
     def stream_started(self, now: float) -> None:
@@ -172,6 +191,7 @@ class TwilioCall:
             return
         handed_over, self.stage = self.stage is Stage.HANDED_OVER, Stage.TALKING
         self._streaming, self._due, self.media_at = True, None, now
+        self._recalled = False
         if handed_over:  # the carrier gave its party back without a word of how the dialling went
             self._tell(ReferProgress(200 if self._dial_answered else 480, final=True))
         if not self._answered:
@@ -214,6 +234,11 @@ class TwilioCall:
             return
         self.stage, self._due, self.media_at = Stage.TALKING, None, now
         self._tell(ReferProgress(status, final=True, accepted=False))
+
+    def recall_failed(self, now: float) -> None:
+        """The carrier did not take our order to bring the party back: mostly because the party is gone."""
+        if self.recalled:
+            self._end(self._party_left, owed_at=now + GRACE_S)
 
     def dial_answered(self, now: float) -> None:
         """Whom the carrier dials has answered: how long they talk is the call core's to limit."""

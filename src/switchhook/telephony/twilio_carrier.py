@@ -79,6 +79,8 @@ class CarriedCall:
         self._places = places
         self._spawn = spawn
         self._given_up = False
+        self._redirecting = asyncio.Lock()
+        """The carrier is to get redirects in their order."""
 
     # -- twilio_leg.CarrierOrders ---------------------------------------------------------------
 
@@ -112,7 +114,15 @@ class CarriedCall:
             self._places.dial(stream),
             self._places.dial_answered(stream),
         )
-        self._spawn(self._redirect(self.credentials, twiml.dial(order)))
+        self._spawn(self._redirect(self.credentials, twiml.dial(order), self.leg.on_redirect_failed))
+
+    def recall(self) -> None:
+        """Let the carrier bring its party back."""
+        if self.credentials is None or self._places is None:
+            self.leg.on_recall_failed()
+            return
+        back = twiml.connect_stream(self._places.stream, self.leg.stream_id)
+        self._spawn(self._redirect(self.credentials, back, self.leg.on_recall_failed))
 
     # -- what the line tells --------------------------------------------------------------------
 
@@ -137,11 +147,12 @@ class CarriedCall:
         if not isinstance(outcome, Accepted | Gone):
             self._complain("hang-up", outcome)
 
-    async def _redirect(self, credentials: TwilioCredentials, order: str) -> None:
-        outcome = await self._rest.redirect(credentials, self.leg.call_sid, order)
+    async def _redirect(self, credentials: TwilioCredentials, order: str, failed: Callable[[], None]) -> None:
+        async with self._redirecting:
+            outcome = await self._rest.redirect(credentials, self.leg.call_sid, order)
         if not isinstance(outcome, Accepted):
             self._complain("transfer", outcome)
-            self.leg.on_redirect_failed()
+            failed()
 
     def _complain(self, what: str, outcome: RestOutcome) -> None:
         logger.warning("twilio: a %s failed: %s", what, outcome, extra={"call_sid": self.leg.call_sid})

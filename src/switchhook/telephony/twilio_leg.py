@@ -21,6 +21,7 @@ from switchhook.telephony.twilio_call import (
     CallEffect,
     CloseStream,
     EndCall,
+    Recall,
     Redirect,
     RejectWebhook,
     Stage,
@@ -54,6 +55,10 @@ class CarrierOrders(Protocol):
 
     def redirect(self, target: str, ring_s: float) -> None:
         """Redirect the call over REST to `<Dial action>` that lets it ring so long; when that fails call `on_redirect_failed`."""
+
+    def recall(self) -> None:
+        """Redirect the call over REST to `<Connect><Stream>` for the same `stream_id`, after any order to dial; when that fails
+        call `on_recall_failed`."""
 
 
 class MediaStream(Protocol):
@@ -178,6 +183,10 @@ class TwilioLeg:
         self.shown_caller = caller
         self._feed(lambda now: self._call.refer(target, ring_s, now))
 
+    def recall(self) -> None:
+        """Have the carrier bring back the party that it dials for; what is played meanwhile is heard then."""
+        self._feed(self._call.recall)
+
     def refer_result(self, status: int) -> None:
         """A party on such a line asks for no transfers."""
 
@@ -213,6 +222,15 @@ class TwilioLeg:
     def on_redirect_failed(self, status: int = 503) -> None:
         """REST refused the order to dial, or did not answer; told as a SIP status."""
         self._feed(lambda now: self._call.redirect_failed(status, now))
+
+    def on_recall_failed(self) -> None:
+        """REST refused the order to bring the party back, or did not answer."""
+        self._feed(self._call.recall_failed)
+
+    @property
+    def recalled(self) -> bool:
+        """Whether that order is on its way: whatever else the carrier asks about the call, it is to wait."""
+        return self._call.recalled
 
     def on_dial_answered(self) -> None:
         """The status callback of `<Number>` says that the dialled party has answered (`in-progress`)."""
@@ -299,12 +317,17 @@ class TwilioLeg:
                 self._orders.complete()
             case Redirect(target=target, ring_s=ring_s):
                 self._orders.redirect(target, ring_s)
+            case Recall():
+                self._orders.recall()
             case Tell(event=event):
-                if isinstance(event, LegEnded):
-                    self._release()
-                self._tell(event)
+                self._pass_on(event)
         if self._call.stage is Stage.OVER:
             self._leave()
+
+    def _pass_on(self, event: LegEvent) -> None:
+        if isinstance(event, LegEnded):
+            self._release()
+        self._tell(event)
 
     def _release(self) -> None:
         """Nobody is heard or spoken to any more. What was heard until now is recorded; `Drained` would say too much."""

@@ -138,6 +138,8 @@ class TwilioLine:
             return twiml.hang_up()
         if form.get("CallStatus") in _FINAL:
             call.leg.on_status(form["CallStatus"])
+        if call.leg.recalled:
+            return twiml.wait()
         if call.leg.on_dial_over(form.get("DialCallStatus", "")):
             return twiml.connect_stream(self._parts.places.stream, call.leg.stream_id)
         return twiml.hang_up()

@@ -40,6 +40,7 @@ SETTLE_EVERY_S = 1.0
 LAST_SETTLE_S = 5.0
 """How long a stopping server waits for the costs to be written down."""
 UNAVAILABLE = "unavailable"
+_FAILED = DialRefused(UNAVAILABLE, "the dialling policy could not judge the call; try again later")
 _PREFIX_CHARS = 9
 """So much of a number with its plus sign tells its country in every numbering plan…"""
 _AREA_CODE_CHARS = 5
@@ -137,7 +138,7 @@ class AccountDialling:
             decision = await self._admit(account, number, purpose)
         except Exception:
             logger.exception("the dialling policy failed", extra={"account": account})
-            decision = DialRefused(UNAVAILABLE, "the dialling policy could not judge the call; try again later")
+            decision = _FAILED
         if isinstance(decision, DialRefused):
             self.refused[decision.rule] += 1
             told = {"account": account, "rule": decision.rule, "purpose": purpose.value, "refusal": decision.message}
@@ -145,17 +146,23 @@ class AccountDialling:
         return decision
 
     def review(self, name: str, number: str) -> DialPermit | DialRefused:
-        """Judge whom a call that was admitted may be redirected to: by every rule but those that count calls and money."""
-        account = self._accounts.get(name)
-        if account is None:
-            decision: DialPermit | DialRefused = _unknown(name)
-        else:
-            rules = replace(account.rules, concurrent=1, calls_per_second=1.0, max_spend_per_day=None)
-            now_utc = self._clock.utc()
-            decision = judge(rules, account.own_countries(), number, Usage(), now_utc, account.extensions).decision
+        """Judge whom a call that was admitted may be redirected to: by every rule but those that count calls and money.
+        Never raises."""
+        try:
+            decision = self._review(name, number)
+        except Exception:
+            logger.exception("the dialling policy failed", extra={"account": name})
+            decision = _FAILED
         if isinstance(decision, DialRefused):
             self.refused[decision.rule] += 1
         return decision
+
+    def _review(self, name: str, number: str) -> DialPermit | DialRefused:
+        account = self._accounts.get(name)
+        if account is None:
+            return _unknown(name)
+        rules = replace(account.rules, concurrent=1, calls_per_second=1.0, max_spend_per_day=None)
+        return judge(rules, account.own_countries(), number, Usage(), self._clock.utc(), account.extensions).decision
 
     def release(self, permit: DialPermit, seconds: float) -> None:
         """The call is over; it was connected for so long. Idempotent."""

@@ -156,10 +156,8 @@ class LiveCalls:
 
     async def sid_of_call(self, who: Principal, call_id: CallId) -> str | None:
         """What a call is called, by our id of it; None: it is none of this one's."""
-        record = await self._calls.get(call_id)
-        if record is None or not who.may_see(call_id, record.account):
-            return None
-        return call_sid(record.attempt)
+        found = self._board.find(call_id) or await self._calls.get(call_id)
+        return call_sid(found.attempt) if found is not None and who.may_see(call_id, found.account) else None
 
     async def calls(self, who: Principal, query: CallQuery) -> Sequence[CallView]:
         """At most `limit` calls, newest first."""

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from switchhook.calls.steering import Moment, OrderedCall
 from switchhook.domain.contract import Http, HttpFailure
-from switchhook.domain.errors import StoreUnavailable
 from switchhook.domain.model import CallAttempt
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.phone import e164
@@ -120,14 +119,16 @@ class OrderedCalls:
         session = self._board.find(placed.call_id)
         assert session is not None  # it was placed this instant
         view = view_of(session)
-        following.begin(view.attempt, ordered)
         try:
             # Written down like a call that a contract routes; nothing is owed for it after a crash.
             await self._calls.begin(CallRecord(view.attempt, who.account, number.number, number.contract))
-        except StoreUnavailable:
+            following.begin(view.attempt, ordered)
+        except Exception:
             # Its orderer is told to try again: two calls would come of it.
             session.stop(Verdict(Ending.INTERNAL_ERROR, "store-unavailable", "The call could not be written down"))
             raise
+        finally:
+            ordered.written.set()
         return replace(view, status=CallStatus.QUEUED)
 
     async def _flow(self, order: OutboundOrder, who: Principal) -> tuple[Action, ...]:

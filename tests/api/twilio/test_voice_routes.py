@@ -198,6 +198,7 @@ async def test_forwarded_headers_count_from_trusted_proxies_alone(
 async def test_what_cannot_be_read_is_a_bad_request() -> None:
     async with doors() as there:
         assert (await there.post("/voice", {name: value for name, value in CALL.items() if name != "CallSid"}))[0] == 400
+        assert (await there.post("/voice", {**CALL, "CallSid": f"CA{'1' * 63}"}))[0] == 400
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         assert (await there.client.post("/voice", data=b"a=\xff", headers=form)).status == 400
         assert (await there.client.post("/voice", data=b"a=1&" * 600, headers=form)).status == 400

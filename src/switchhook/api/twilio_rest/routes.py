@@ -63,6 +63,7 @@ class SteeringDoors:
         self._table: list[tuple[re.Pattern[str], Mapping[str, Answer]]] = [
             (re.compile(path), answers)
             for path, answers in (
+                ("", {"GET": self._account}),
                 (rf"Calls{json}", {"GET": self._list, "POST": self._place}),
                 (rf"{_CALL}{json}", {"GET": self._fetch, "POST": self._change}),
                 (rf"{_CALL}/Recordings{json}", {"GET": self._recordings_of, "POST": self._record}),
@@ -79,6 +80,7 @@ class SteeringDoors:
     def routes(self) -> list[web.RouteDef]:
         """To be mounted."""
         return [
+            web.route("*", rf"/{API_VERSION}/Accounts/{{account:[^/.]+}}{{json:(?:\.json)?}}", self._handle),
             web.route("*", f"/{API_VERSION}/Accounts/{{account}}/{{rest:.*}}", self._handle),
             web.route("*", f"/{API_VERSION}/{{rest:.*}}", self._handle),
         ]
@@ -100,7 +102,7 @@ class SteeringDoors:
         who = self._principal(request)
         if who is None:
             return wire.unauthorized()
-        path = request.match_info["rest"]
+        path = request.match_info.get("rest", "")
         for pattern, answers in self._table:
             found = pattern.fullmatch(path)
             if found is None:
@@ -122,6 +124,10 @@ class SteeringDoors:
             return None
         fits = scheme.lower() == "basic" and colon and user and request.match_info.get("account", user) == user
         return self._live.principal(user, token) if fits else None
+
+    async def _account(self, asked: Asked) -> web.StreamResponse:
+        """Clients read it to see whether their pair is good."""
+        return web.json_response(wire.account(asked.who))
 
     # -- calls ----------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from switchhook.domain.call_sid import call_sid
 from switchhook.usecases.call_recordings import RecordingView
 from switchhook.usecases.next_flows import API_VERSION, direction_of
-from switchhook.usecases.steered import CallView, shown_number
+from switchhook.usecases.steered import CallView, Principal, shown_number
 
 PREFIX = f"/{API_VERSION}/Accounts"
 MORE_INFO = "https://www.twilio.com/docs/errors/"
@@ -39,6 +39,23 @@ def error(status: int, code: int, message: str, headers: Mapping[str, str] | Non
 def unauthorized() -> web.Response:
     """Nothing is told but that the pair does not fit."""
     return error(401, 20003, "Authenticate", {hdrs.WWW_AUTHENTICATE: 'Basic realm="Twilio API"'})
+
+
+def account(who: Principal) -> dict[str, Any]:
+    """An Account resource; the token, which who asks knows, is told to nobody."""
+    sid = who.pair.account_sid
+    return {
+        "sid": sid,
+        "owner_account_sid": sid,
+        "friendly_name": who.account,
+        "type": "Full",
+        "status": "active",
+        "auth_token": None,
+        "date_created": None,
+        "date_updated": None,
+        "uri": f"{PREFIX}/{sid}.json",
+        "subresource_uris": {name: f"{PREFIX}/{sid}/{_path(name)}.json" for name in ("calls", "recordings")},
+    }
 
 
 def call(view: CallView, account_sid: str) -> dict[str, Any]:

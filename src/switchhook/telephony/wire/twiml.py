@@ -42,6 +42,11 @@ def hang_up() -> str:
     return _response("<Hangup/>")
 
 
+def wait() -> str:
+    """Leave the call as it is until an order over REST takes it elsewhere."""
+    return _response(_element("Pause", {"length": "60"}) + "<Hangup/>")
+
+
 def dial(order: Dial) -> str:
     """Call somebody and put the caller through when there is an answer; the caller hears the far side's ringing until then."""
     told = {"statusCallback": order.answered, "statusCallbackEvent": "answered", "statusCallbackMethod": "POST"}

@@ -436,6 +436,20 @@ def test_redirections_in_a_circle_end() -> None:
     settled(ua)
 
 
+def test_of_an_answer_that_names_very_many_only_the_preferred_ones_are_looked_at() -> None:
+    ua, judged = AgentOnClock(), list[str]()
+
+    def refuse(uri: SipUri) -> bool:
+        judged.append(uri.user or "")
+        return False
+
+    callee = Callee(ua, redirects=3, may_follow=refuse)
+    contacts = ", ".join(f"<sip:u{count}@192.0.2.50>;q=0.{count:03}" for count in range(100))
+    callee.reply(302, headers=[("Contact", contacts)])
+    assert judged == [f"u{count}" for count in range(99, 83, -1)]
+    assert ending(ua) == ("refused", 302)
+
+
 def test_a_redirection_is_a_refusal_by_default() -> None:
     ua = AgentOnClock()
     callee = Callee(ua)

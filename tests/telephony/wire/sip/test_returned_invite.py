@@ -37,6 +37,19 @@ def test_an_invite_that_was_answered_goes_on() -> None:
     assert not ua.ended
 
 
+def test_the_next_contact_of_a_redirection_is_called_when_one_is_nobodys() -> None:
+    ua = AgentOnClock()
+    callee = Callee(ua, redirects=3, may_follow=lambda uri: True)
+    callee.reply(302, headers=[("Contact", "<sip:a@192.0.2.41>, <sip:b@192.0.2.42>;q=0.5")])
+    assert callee.invite.uri == "sip:a@192.0.2.41"
+    give_back(ua, bytes(callee.invite))
+    assert (callee.invite.uri, ua.ended) == ("sip:b@192.0.2.42", [])
+    give_back(ua, bytes(callee.invite))
+    [end] = ua.ended
+    assert (end.reason, end.status) == ("trunk-failed", None)
+    assert ua.agent.sessions == 0
+
+
 def test_a_forged_error_changes_nothing() -> None:
     """Who has not seen the INVITE does not know its branch."""
     ua = AgentOnClock()

@@ -160,6 +160,11 @@ class OutgoingSession:
         if exchange is not self._invite:
             return  # only the ACK of a failure could not be sent
         self._invite = None
+        target = None if self._given_up else self._redirection.another()
+        if target is not None:
+            self._begin_again(self._to(target), now)
+            self.core.reschedule(self.number)
+            return
         if reason == "timeout":
             self._give_up("trunk-failed", "the INVITE was never answered", _NO_PROGRESS, now)
         else:
@@ -217,10 +222,7 @@ class OutgoingSession:
             return
         again = self._once_more(exchange, response)
         if again is not None:
-            self._dialogs.clear()
-            if not self._rang:
-                self._due = self._set_up_by
-            self._send(again, now)
+            self._begin_again(again, now)
             return
         detail = "; ".join([" ".join(response.reason.split()), *map(str, response.reasons)])
         self._give_up("refused", detail[:MAX_DETAIL_CHARS], response.status, now, response.retry_after)
@@ -241,8 +243,10 @@ class OutgoingSession:
         except RemoteProtocolError:
             return None
         target = self._redirection.next(response)
-        if target is None:
-            return None
+        return None if target is None else self._to(target)
+
+    def _to(self, target: SipUri) -> Request:
+        """The INVITE for a contact of a 3xx."""
         if not self.asked.proxies:
             self._flow = flow_to(target, self._flow, self._redirection.first, self.asked.flow)
         if (self._flow.host, self._flow.port) != (self.asked.flow.host, self.asked.flow.port):
@@ -276,6 +280,12 @@ class OutgoingSession:
         self.core.emit(Ended(self.number, reason, detail, status, retry_after_s))
         if self._invite is not None:
             self.core.layer.cancel(self._invite, now)
+
+    def _begin_again(self, request: Request, now: float) -> None:
+        self._dialogs.clear()
+        if not self._rang:
+            self._due = self._set_up_by
+        self._send(request, now)
 
     def _send(self, request: Request, now: float) -> None:
         self._invite = self.core.layer.request(request, self._flow, self, now)

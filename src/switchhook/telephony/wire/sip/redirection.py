@@ -10,6 +10,9 @@ from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.message import Response
 from switchhook.telephony.wire.sip.uri import SipUri
 
+MAX_CONTACTS = 16
+"""Of one answer, preferred ones first; what it names beyond them is not looked at."""
+
 
 class Redirection:
     """The targets of one call: each is called once, preferred ones first, `limit` of them beside the first.
@@ -30,7 +33,11 @@ class Redirection:
         """The target to call after this failure; None when there is none. A 6xx speaks for all targets (§21.6)."""
         if 300 <= response.status < 400:
             self._learn(response)
-        if not self._waiting or self._left <= 0 or response.status >= 600:
+        return self.another() if response.status < 600 else None
+
+    def another(self) -> SipUri | None:
+        """The target to call when the one being called cannot be reached; None when there is none."""
+        if not self._waiting or self._left <= 0:
             return None
         self._left -= 1
         self.target = self._waiting.pop(0)
@@ -42,7 +49,7 @@ class Redirection:
         except RemoteProtocolError:
             return
         fresh = []
-        for contact in contacts:
+        for contact in contacts[:MAX_CONTACTS]:
             uri = contact.uri
             if isinstance(uri, SipUri) and not uri.headers and str(uri) not in self._known and self._may_follow(uri):
                 self._known.add(str(uri))
