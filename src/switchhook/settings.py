@@ -196,7 +196,7 @@ def _outside_url(text: str | None, schemes: tuple[str, str]) -> str | None:
     if text is None:
         return None
     parts = urlsplit(text)
-    if parts.scheme not in schemes or not parts.hostname or parts.query or parts.fragment:
+    if parts.scheme not in schemes or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
         raise ValueError(f"write the whole address, e.g. {schemes[0]}://voice.example.com")
     return text
 

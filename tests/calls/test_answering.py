@@ -22,7 +22,7 @@ from switchhook.calls.answering import (
 from switchhook.domain.model import Encoding
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import AnswerDetection, CallPlan, OnMachine
-from switchhook.domain.ports import LegAnswered, LegEnded
+from switchhook.domain.ports import LegAnswered, LegEnded, LegProgress
 from switchhook.media import tones
 from tests.calls.fakes import FakeLeg, FakePlayout
 from tests.calls.house import NUMBER, TALK, House, asked_to_transfer, live
@@ -90,7 +90,7 @@ def test_words_decide(wanted: AnswerDetection, words: str, expected: list[type])
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("please state your name", [Answered, LetAgentSpeak, TellAgent]),
+        ("please state your name", [Answered, TellAgent, LetAgentSpeak]),
         ("the number you have dialed is not in service", [Answered, GiveUp]),
     ],
 )
@@ -201,6 +201,30 @@ def test_an_inbound_call_is_not_judged() -> None:
 
     live(house, story)
     assert house.book.reports[0].answered_by is None
+
+
+SPECIAL = b"".join(tones.tone((hz,), 330, U) for hz in (950.0, 1400.0, 1776.7)) + quiet(300)
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_an_announcement_before_the_answer_tells_until_somebody_answers(answers: bool) -> None:
+    """Also where nobody watches the answer: the agent has failed by then, and a message is spoken in its place."""
+    house = outbound(AnswerDetection(OnMachine.HANG_UP))
+
+    async def story() -> None:
+        await asyncio.sleep(0.2)
+        leg = house.dialer.legs[0]
+        leg.emit(LegProgress(183, early_media=True))
+        await played_to(leg, house, SPECIAL)
+        if answers:
+            house.lost(retryable=False)
+            leg.emit(LegAnswered())
+            assert leg.on_audio is None, "what the party says is not judged as the network's"
+        await asyncio.sleep(0.5)
+        leg.emit(LegEnded("callee-hung-up") if answers else LegEnded("refused", status=503))
+
+    live(house, story)
+    assert house.book.reports[0].answered_by == (None if answers else "announcement")
 
 
 def test_the_destination_of_a_transfer_is_not_taken_for_the_party_that_answered() -> None:

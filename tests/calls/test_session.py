@@ -349,8 +349,8 @@ def test_the_customers_greeting_is_played_while_the_model_connects(works: bool, 
     live(house, story)
 
 
-@pytest.mark.parametrize("transferred", [True, False])
-def test_a_greeting_that_comes_when_the_agent_has_left_the_line_is_not_played(transferred: bool) -> None:
+@pytest.mark.parametrize("transferred", ["blind", "attended", None])
+def test_a_greeting_that_comes_when_the_agent_has_left_the_line_is_not_played(transferred: str | None) -> None:
     flow: tuple[Action, ...] = (Answer(), Converse(SPEC, (Say("sorry"),), "https://backend.example/hello.mp3"), HangUp())
     house = House(CallPlan(NUMBER, flow))
     house.parts = replace(house.parts, greetings=FakeGreetings(True, takes_s=2))
@@ -359,7 +359,7 @@ def test_a_greeting_that_comes_when_the_agent_has_left_the_line_is_not_played(tr
     async def story() -> None:
         await asyncio.sleep(0.2)
         if transferred:
-            asked_to_transfer(house, attended=False)
+            asked_to_transfer(house, attended=transferred == "attended")
             await asyncio.sleep(0.1)
             house.callee(LegAnswered())
             await asyncio.sleep(5)
@@ -368,8 +368,9 @@ def test_a_greeting_that_comes_when_the_agent_has_left_the_line_is_not_played(tr
             house.lost(retryable=False)
 
     live(house, story)
-    assert isinstance(house.leg.playout, FakePlayout)
-    assert "greeting" not in [key for key, _ in house.leg.playout.played]
+    for leg in (house.leg, *house.dialer.legs):
+        assert isinstance(leg.playout, FakePlayout)
+        assert "greeting" not in [key for key, _ in leg.playout.played]
 
 
 def test_the_call_ends_when_the_line_does_and_not_when_its_last_tool_is_done() -> None:

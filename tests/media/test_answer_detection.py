@@ -74,6 +74,18 @@ def test_special_information_tones_are_the_networks() -> None:
     assert kinds(told(*special, quiet(300)))[:1] == [Answerer.ANNOUNCEMENT]
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param((tones.tone((425,), 1000, U) + quiet(4000)) * 3, id="European ringback is as pure as a beep"),
+        pytest.param(babble(5000) + quiet(500), id="music in its place"),
+    ],
+)
+def test_special_information_tones_are_heard_after_ringback(before: bytes) -> None:
+    special = [tones.tone((hz,), 330, U) for hz in (950.0, 1400.0, 1776.7)]
+    assert kinds(told(before, *special, quiet(300)))[-1] is Answerer.ANNOUNCEMENT
+
+
 @pytest.mark.parametrize("burst_ms", [100, 300, 700])
 def test_a_network_that_delivers_in_bursts_changes_nothing(burst_ms: int) -> None:
     """Tones are as long as they were when they were sent."""

@@ -133,8 +133,9 @@ class AnswerWatch:
         if found.answerer is Answerer.ANNOUNCEMENT:
             self._finish(GiveUp())
         elif found.answerer is Answerer.SCREENER:
-            self._stop_waiting()  # its long greeting was taken for a voicemail's before its words were known
+            # First what it is: an agent that may speak again and owes a reply would give that before it knew.
             self._effects.append(TellAgent(_TOLD[Answerer.SCREENER]))
+            self._stop_waiting()  # its long greeting was taken for a voicemail's before its words were known
         elif self._waits:
             return
         elif self._wanted.on_machine is OnMachine.TELL_AGENT:

@@ -44,12 +44,13 @@ class AnswerListener:
         self._watch: AnswerWatch | None = None
         self._driver: Driver | None = None
         self._heard_early = False
+        self._early: Leg | None = None
+        """Who is listened to before the answer."""
         self.answered_by: str | None = None
         """The value of a `media.answer_detection.Answerer`, as far as is known."""
 
     def start(self, wanted: AnswerDetection, seat: AgentSeat, encoding: Encoding, now: float) -> None:
         """The party has answered; takes effect when the seat begins to listen."""
-        self.answered_by = None
         self._seat = seat
         self._watch = AnswerWatch(wanted, encoding, now)
         self._driver = Driver(self._watch, self._perform, self._host.fault)
@@ -60,6 +61,7 @@ class AnswerListener:
         if self._heard_early:
             return
         self._heard_early = True
+        self._early = leg
         detector = AnswerDetector(leg.encoding, now)
 
         def on_audio(payload: bytes, at: float) -> None:
@@ -69,6 +71,13 @@ class AnswerListener:
                     self._perform(Answered(found.answerer, f"{found.evidence} before the answer"))
 
         leg.listen(on_audio)
+
+    def answered(self) -> None:
+        """Somebody has answered: what was played before tells nothing any more."""
+        early, self._early = self._early, None
+        if early is not None:
+            early.listen(None)
+        self.answered_by = None
 
     def words(self, text: str) -> None:
         """What the party said."""

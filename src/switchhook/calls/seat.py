@@ -43,6 +43,7 @@ class AgentSeat:
         self._closed = False
         self._present = True
         """Whether the line is the agent's; while it pauses, it may be somebody else's."""
+        self._consulting = False
         self.overhear: Callable[[bytes, float], None] | None = None
         """Hears the party beside the agent; takes effect with the next line the agent listens to."""
 
@@ -68,8 +69,8 @@ class AgentSeat:
         self.tell(lambda agent, now: agent.resume(self._leg.playout, now))
 
     def play(self, key: str, sound: bytes) -> None:
-        """Sound of somebody else's in the agent's place; nothing while the line is not the agent's."""
-        if self._present and not self._closed:
+        """Sound for the party, of somebody else's in the agent's place; nothing while the agent is not with the party."""
+        if self._present and not self._consulting and not self._closed:
             now = self._clock.now()
             self._leg.playout.enqueue(key, sound, now)
             self._leg.playout.finish(key, now)
@@ -78,10 +79,12 @@ class AgentSeat:
         """The agent talks with the party on `leg`."""
         self.tell(lambda agent, now: agent.consult(leg.playout, briefing, tools, now))
         self.overhear = None  # it was about the other party
+        self._consulting = True
         self._listen(leg)
 
     def resume(self, leg: Leg) -> None:
         """The agent talks with the caller again."""
+        self._consulting = False
         self.tell(lambda agent, now: agent.resume(leg.playout, now))
         self._listen(leg)
 

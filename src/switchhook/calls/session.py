@@ -194,6 +194,7 @@ class CallSession:
                 self._listener.listen_early(self.leg, self._parts.clock.now())
             case LegAnswered() if self._connected_at is None:
                 self._connected_at = self._parts.clock.utc()
+                self._listener.answered()
                 if self._journal is not None:
                     self._journal.answered(self._connected_at)
             case _:

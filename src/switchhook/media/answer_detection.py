@@ -189,11 +189,12 @@ class AnswerDetector:
             self._found.append(BeepHeard())
 
     def _conclude(self, answerer: Answerer, evidence: str, by_words: bool = False, sure: bool = True) -> None:
-        """Words outweigh the rest; of the rest, what tells of a machine outweighs the rhythm of a person."""
+        """Words outweigh all else, then the network's tones; what tells of a machine outweighs the rhythm of a person."""
         same = answerer is self._answerer
         if (same and (self._sure or not sure)) or (self._by_words and not by_words):
             return
-        if not by_words and not same and self._answerer not in (None, Answerer.HUMAN):
+        special = answerer is Answerer.ANNOUNCEMENT  # nothing else has its tones; ringback before them may pass for a beep
+        if not by_words and not same and not special and self._answerer not in (None, Answerer.HUMAN):
             return
         self._answerer, self._by_words, self._sure = answerer, by_words, sure
         self._found.append(Detected(answerer, evidence, sure))

@@ -117,7 +117,7 @@ def test_a_turn_outlives_two_sessions() -> None:
     talk = Talk(roll_over_after_ms=1_000).start()
     talk.does(lambda model: model.speech_started())
     turn = hear_frames(talk, b"b", 2)
-    talk.wait(245)
+    talk.wait(241.5)
     assert len(talk.sessions) == 2, "a moment that was never quiet"
     assert bytes(talk.model.audio) == turn
     talk.does(lambda model: model.speech_started())
@@ -198,3 +198,51 @@ def test_an_expired_session_is_replaced() -> None:
     talk.frame(b'{"type":"error","error":{"code":"session_expired","message":"60 minutes"}}')
     assert len(talk.sessions) == 2
     assert talk.ends == []
+
+
+def test_a_call_runs_and_is_answered_while_one_of_the_same_name_of_an_earlier_session_still_runs() -> None:
+    """On servers that count: the earlier one's output is told as text, the new one's as the answer to its call."""
+    talk = Talk().start()
+    talk.does(lambda model: (model.respond(), model.call("book", "Paris", call_id="call_1"), model.finish()))
+    talk.lose()
+    talk.does(lambda model: (model.respond(), model.call("book", "Rome", call_id="call_1"), model.finish()))
+    first, second = [tool.call for tool in talk.tools]
+    assert (first.arguments, second.arguments) == ("Paris", "Rome")
+    talk.returns(second.call_id, "table 9")
+    talk.returns(first.call_id, "table 7")
+    assert talk.model.calls["call_1"] == "table 9"
+    assert any("Paris" in text and "table 7" in text for _, text in talk.model.texts())
+    well_behaved(talk)
+
+
+def test_what_an_earlier_session_did_not_write_down_holds_up_no_line() -> None:
+    """Its texts cannot come any more: neither of what the caller said, nor the rest of what the agent did."""
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.does(say_first_half)
+    talk.lose()
+    say(talk, "Hello")
+    talk.wait(0.5)
+    assert [line.text for line in talk.lines] == ["The kitchen closes", "Hello"]
+
+
+def say_first_half(model: ModelSession) -> None:
+    """Sound and some of its words; the rest never comes."""
+    model.respond()
+    item_id = model.add_item({"id": "item_9", "type": "message", "role": "assistant", "content": []})
+    model.sound_ms[item_id] = 0
+    model.speak(item_id, "The kitchen closes", 200)
+
+
+def test_a_request_for_approval_is_denied_in_each_session_that_makes_it() -> None:
+    """On servers that count, another request has the name of one that was denied."""
+    talk = Talk().start()
+    for _ in range(2):
+        talk.does(lambda model: model.add_item({"id": "item_1", "type": "mcp_approval_request", "name": "delete_all"}))
+        answers = [event["item"] for event in talk.model.sent("conversation.item.create")]
+        assert [answer["approval_request_id"] for answer in answers if "approve" in answer] == ["item_1"]
+        say(talk, "I may not do that")
+        talk.wait(61)
+        talk.lose()
+    well_behaved(talk)

@@ -314,6 +314,7 @@ class RealtimeAgent:
         self._caller_speaks = False
         self._playing.session_gone(now)
         self._transcript.session_gone()
+        self._approvals.session_gone()
         self._forget("answer", "progress", "ask", "roll-over", "last roll-over")
 
     def _on_updated(self, event: Event, now: float) -> None:

@@ -15,6 +15,10 @@ class Approvals:
         self._ids = ids
         self._denied: set[str] = set()
 
+    def session_gone(self) -> None:
+        """The next session may give the same ids to other requests."""
+        self._denied.clear()
+
     def denial(self, item: Mapping[str, Any]) -> bytes | None:
         """The item that refuses, when this one asks for approval and was not refused yet."""
         request_id = dialect.text_of(item, "id")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from switchhook.agents.conversation import RunTool
-from switchhook.agents.realtime.dialect import text_of
+from switchhook.agents.realtime.dialect import retired, text_of
 from switchhook.domain.model import ToolCall
 
 MAX_RUNNING = 32
@@ -59,6 +59,7 @@ class ToolLedger:
     def __init__(self) -> None:
         self._effects: list[LedgerEffect] = []
         self._running: dict[str, tuple[ToolCall, _Batch]] = {}
+        """By the name that the runner knows; the call has the one that its session gave it."""
         self._seen: set[str] = set()
         self._batches: dict[str, _Batch] = {}
         self._foreign: set[str] = set()
@@ -84,15 +85,17 @@ class ToolLedger:
         call_id = text_of(item, "call_id") or text_of(item, "id")
         if not call_id or call_id in self._seen:
             return
+        self._seen.add(call_id)
         call = ToolCall(call_id, text_of(item, "name"), text_of(item, "arguments"))
         batch = self._batches.setdefault(response_id, _Batch())
+        while call_id in self._running:  # one of a session that is gone had the same name
+            call_id = retired(call_id)
         batch.unanswered.add(call_id)
         self._running[call_id] = (call, batch)
-        self._seen.add(call_id)
         if len(self._seen) > MAX_CALLS or len(self._running) > MAX_RUNNING:
             self.returned(call_id, _REFUSAL)
             return
-        self._effects.append(RunTool(call))
+        self._effects.append(RunTool(ToolCall(call_id, call.name, call.arguments)))
 
     def response_done(self, response_id: str, items: Sequence[Mapping[str, Any]], completed: bool) -> None:
         """A response is over; calls among its items that were not seen yet run too."""
@@ -117,7 +120,7 @@ class ToolLedger:
     def renewed(self) -> bool:
         """The model session is gone, and with it the responses it was making. True: an answer of a tool was not yet spoken of."""
         self._foreign |= self._running.keys()
-        self._seen = set(self._running)  # the next session may count its calls from one again
+        self._seen.clear()  # the next session may count its calls from one again
         owed = any(not batch.unanswered for batch in self._batches.values())
         for batch in self._batches.values():
             batch.done = True

@@ -116,7 +116,10 @@ class Transcript:
         return any(line.speaker is Speaker.CALLER and not (line.complete or line.void or line.order) for line in lines)
 
     def session_gone(self) -> None:
-        """The next session may give the same ids to other items."""
+        """No text comes any more of what the session heard and said, and the next may give the same ids to other items."""
+        for line in map(self._lines.__getitem__, self._sequence):
+            line.void = line.void or not (line.complete or line.sounded)
+            line.complete = True
         self._lines = {retired(item_id): self._lines[item_id] for item_id in self._sequence}
         self._sequence = list(self._lines)
 
