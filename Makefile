@@ -18,7 +18,7 @@ serve: $(SERVE_STAMP) ## Run the server in the foreground
 	$(BIN)/switchhook serve
 
 test: check ## Lint, types, walls and all tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: $(DEV_STAMP) ## Lint, types and walls
 	$(BIN)/ruff format --check .
