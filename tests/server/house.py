@@ -54,7 +54,7 @@ class House:
 
     server: Server
     backend: VnsBackend
-    _callers: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
+    _callers: itertools.count[int] = field(default_factory=lambda: itertools.count(1000))
 
     cut_slack_frames: ClassVar[int] = 1
     """So many frames more than truncate says may have been heard of an interrupted reply, or fewer."""
