@@ -55,6 +55,8 @@ class DirectoryRepository:
         if row is None:
             return None
         found = self._number(row)
+        if known is not None and known[0] == found:
+            found = known[0]  # one object as long as it is the same: others remember what they made of it
         if len(self._fresh) >= FRESH_NUMBERS:
             self._fresh.clear()
         self._fresh[number] = (found, now + FRESH_S)

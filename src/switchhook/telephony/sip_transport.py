@@ -381,6 +381,8 @@ class SipTransport:
         elif self._udp is not None:
             try:
                 self._send_to(self._udp, data, address)
+            except BlockingIOError:  # a full buffer: SIP repeats what is not answered
+                self.unsent += 1
             except OSError:
                 self.unsent += 1
                 self._failed(flow)

@@ -123,8 +123,8 @@ class OrderedCalls:
             # Written down like a call that a contract routes; nothing is owed for it after a crash.
             await self._calls.begin(CallRecord(view.attempt, who.account, number.number, number.contract))
             following.begin(view.attempt, ordered)
-        except Exception:
-            # Its orderer is told to try again: two calls would come of it.
+        except BaseException:
+            # Its orderer is told to try again, or has gone: two calls would come of it.
             session.stop(Verdict(Ending.INTERNAL_ERROR, "store-unavailable", "The call could not be written down"))
             raise
         finally:
