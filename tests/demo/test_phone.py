@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import textwrap
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from switchhook_demo.phone import CallRefusedError, Phone
 from switchhook_demo.sip_text import Message
 from switchhook_demo.sound import decode, loudness, tone
 from tests.demo.conftest import Peer
+from tests.peers.ports import free_port, free_row
 
 
 def pitch_hz(ulaw: bytes) -> float:
@@ -224,20 +224,14 @@ SIPP_ANSWERER = """\
 """
 
 
-def free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.mark.peer("sipp")
 async def test_sipp_answers_and_its_tone_is_heard(tmp_path: Path) -> None:
     (tmp_path / "sound.ul").write_bytes(tone(700, 1500))
     scenario = textwrap.dedent(SIPP_ANSWERER).replace("SOUND", str(tmp_path / "sound.ul"))
     (tmp_path / "answer.xml").write_text(scenario)
-    port = free_udp_port()
+    port = free_port()
     command = ["sipp", "-sf", "answer.xml", "-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(port)]
-    command += ["-mp", str(free_udp_port() & ~1), "-m", "1", "-nostdin", "-timeout", "20"]
+    command += ["-mp", str(free_row(4)), "-m", "1", "-nostdin", "-timeout", "20"]
     null = asyncio.subprocess.DEVNULL
     sipp = await asyncio.create_subprocess_exec(*command, cwd=tmp_path, stdout=null, stderr=null, stdin=null)
     try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
-import socket
 from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.peers.certificates import Identity
+from tests.peers.ports import free_port, free_row
 from tests.peers.processes import PeerProcess
-from tests.peers.server import free_port
 
 _CONFIG = """\
 poll_method epoll
@@ -45,6 +43,7 @@ ctrl_tcp_listen 127.0.0.1:{control_port}
 snd_path {folder}
 {tls}"""
 _WAV_HEADER_BYTES = 44
+_RTP_PORTS = 22
 _MESSAGE = re.compile(r"^(?:UDP|TCP|TLS) \S+ -> \S+\n(.*?)(?=\x1b\[;m|\Z)", re.MULTILINE | re.DOTALL)
 """What follows the addresses in its SIP trace, to the end of the colour that it is printed in."""
 
@@ -179,8 +178,8 @@ async def baresip(
 async def baresip_line(folder: Path, source: Path, line: BaresipLine) -> AsyncIterator[Baresip]:
     """The same for a telephone with a number or an address of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    sip_port, control_port = line.sip_port or _free_sip_port(line.host), free_port()
-    rtp_port = free_port() // 2 * 2
+    sip_port = line.sip_port or free_row(2)  # it speaks TLS at the port after that of UDP and TCP
+    control_port, rtp_port = free_port(), free_row(_RTP_PORTS)
     config = _CONFIG.format(
         host=line.host,
         calls=line.calls,
@@ -189,7 +188,7 @@ async def baresip_line(folder: Path, source: Path, line: BaresipLine) -> AsyncIt
         source=source,
         folder=folder,
         rtp_port=rtp_port,
-        last_rtp_port=min(rtp_port + 20, 65534),
+        last_rtp_port=rtp_port + _RTP_PORTS - 1,
         tls=line.tls(folder),
     )
     (folder / "config").write_text(config)
@@ -206,18 +205,6 @@ async def baresip_line(folder: Path, source: Path, line: BaresipLine) -> AsyncIt
                 phone.command("quit")
                 listening.cancel()
                 writer.close()
-
-
-def _free_sip_port(host: str) -> int:
-    """A port where baresip can have UDP and TCP, and TLS on the next one."""
-    while True:
-        port = free_port()
-        tcp, tls, udp = socket.socket(), socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
-        with tcp, tls, udp, contextlib.suppress(OSError):
-            tcp.bind((host, port))
-            udp.bind((host, port))
-            tls.bind((host, port + 1))
-            return port
 
 
 async def _connect(port: int, process: PeerProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -18,7 +18,8 @@ from switchhook.telephony.sip_outgoing_leg import OutgoingSipLeg
 from switchhook.telephony.wire.sip.digest import Account
 from switchhook.telephony.wire.sip.flow import Flow
 from tests.peers.answering_machine import AnsweringMachine
-from tests.peers.processes import PeerProcess, free_port
+from tests.peers.ports import free_port
+from tests.peers.processes import PeerProcess
 from tests.peers.sipp import SippRun, messages
 
 WAIT_S = 20.0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.peers.ports import free_port
 
 
 @contextmanager
@@ -25,9 +26,7 @@ def postgres_server() -> Iterator[str]:
     user = "postgres" if os.geteuid() == 0 else None
     if user:
         shutil.chown(folder, user)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     binaries = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
     data = folder / "data"
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
@@ -16,22 +15,9 @@ from typing import Any
 
 import yaml
 
+from tests.peers.ports import free_port
+
 READY_S = 60.0
-
-
-SERVER_PORTS = range(10_000, 20_000)
-"""Below the ports that systems hand out by themselves, so that nobody takes one between the look and the server's start."""
-
-
-def free_port() -> int:
-    """A port that nobody has at this moment, neither over TCP nor over UDP."""
-    while True:
-        port = random.choice(SERVER_PORTS)
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp, contextlib.suppress(OSError):
-            tcp.bind(("127.0.0.1", port))
-            udp.bind(("127.0.0.1", port))
-            return port
-
 
 RTP_RANGES = range(22_000, 32_000, 400)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.peers.processes import Finished, PeerProcess, free_port
+from tests.peers.ports import free_port, free_row
+from tests.peers.processes import Finished, PeerProcess
 
 SCENARIOS = Path(__file__).parent / "sipp"
 
@@ -36,7 +37,7 @@ class SippRun:
         """The process, not yet started."""
         command = [
             *("sipp", "-sf", str(SCENARIOS / f"{self.scenario}.xml"), "-s", self.service, f"{self.remote[0]}:{self.remote[1]}"),
-            *("-i", self.host, "-mi", self.host, "-p", str(free_port()), "-mp", str(free_port() // 2 * 2)),
+            *("-i", self.host, "-mi", self.host, "-p", str(free_port()), "-mp", str(free_row(4))),
             *("-m", str(self.calls), "-r", str(self.rate), "-l", str(self.at_once), "-t", self.transport),
             *("-nostdin", "-timeout", str(self.timeout_s), "-timeout_error", "-trace_err", "-trace_msg"),
             *(word for name, value in self.keys.items() for word in ("-key", name, value)),

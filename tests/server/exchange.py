@@ -16,8 +16,9 @@ from switchhook_demo.phone import Call
 from switchhook_demo.sound import tone
 from tests.peers.outgoing_call import carrier as sipp_carrier
 from tests.peers.party import Party, PartyCall
+from tests.peers.ports import free_port, free_row
 from tests.peers.processes import PeerProcess
-from tests.peers.server import Server, config, free_port
+from tests.peers.server import Server, config
 from tests.peers.vns_backend import VnsBackend
 from tests.server.house import NUMBER, House
 from tests.server.listening import AGENT_HZ, CALLER_HZ, agent_tone, caller_tone, heard_tone, linear, share_at
@@ -282,7 +283,7 @@ def exchange_config(backend: VnsBackend, port: int, second_port: int) -> dict[st
 @asynccontextmanager
 async def open_exchange(folder: Path, **settings: str) -> AsyncIterator[Exchange]:
     """An exchange of its own for a test."""
-    port, second_port = free_port(), free_port()
+    port, second_port = free_row(2), free_port()
     async with (
         VnsBackend({}) as backend,
         Server(folder, exchange_config(backend, port, second_port), **settings) as server,

@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 from switchhook_demo.sip_text import Message, parameter
 from tests.peers.party import PartyCall
-from tests.peers.server import Server, config, free_port
+from tests.peers.ports import free_port
+from tests.peers.server import Server, config
 from tests.peers.vns_backend import VnsBackend
 from tests.server.exchange import Exchange, hears, token
 from tests.server.listening import AGENT_HZ, agent_tone

@@ -20,7 +20,8 @@ from twilio.twiml.voice_response import VoiceResponse
 from switchhook_demo.phone import Call, Phone
 from switchhook_demo.sound import tone
 from tests.peers.party import PartyCall
-from tests.peers.server import Server, config, free_port
+from tests.peers.ports import free_port
+from tests.peers.server import Server, config
 from tests.peers.sound import write_wav
 from tests.peers.twilio_service import CarriedCall, TwilioService
 from tests.peers.veevo_backend import VeevoBackend

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.peers.certificates import Authority
-from tests.peers.server import free_port
+from tests.peers.ports import free_port, free_row
 from tests.server.exchange import Exchange
 from tests.server.house import NUMBER
 from tests.server.trunk_house import Keys, at, open_trunks, trunk
@@ -77,7 +77,7 @@ async def open_secure(
     folder.mkdir(exist_ok=True)
     authority = Authority(folder)
     identity = authority.vouch_for("127.0.0.1")
-    port, tls_port = free_port(), free_port()
+    port, tls_port = free_row(2), free_port()
     settings = {
         "SWITCHHOOK_SIP_TRANSPORTS": "udp,tcp,tls",
         "SWITCHHOOK_SIP_TLS_PORT": str(tls_port),

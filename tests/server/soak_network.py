@@ -14,7 +14,8 @@ from switchhook_demo.sound import tone
 from tests.peers.baresip import BaresipLine, baresip_line
 from tests.peers.certificates import Authority
 from tests.peers.party import Party, PartyCall
-from tests.peers.server import Server, free_port
+from tests.peers.ports import free_port, free_row
+from tests.peers.server import Server
 from tests.peers.sipp import SippRun
 from tests.peers.sound import write_wav
 from tests.peers.vns_backend import VnsBackend
@@ -115,7 +116,7 @@ class Carriers:
 @asynccontextmanager
 async def open_soak(folder: Path) -> AsyncIterator[tuple[Exchange, Carriers]]:
     """An exchange with three trunks more, and all carriers but those of the first trunk."""
-    port, second_port, telephone = free_port(), free_port(), free_port()
+    port, second_port, telephone = free_port(), free_port(), free_row(2)
     carriers = Carriers(free_port(), telephone + 1, free_port())
     authority = Authority(folder)
     ours = authority.vouch_for("127.0.0.1")

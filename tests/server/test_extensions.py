@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.peers.processes import free_port
+from tests.peers.ports import free_port
 from tests.peers.server import Server
 from tests.peers.vns_backend import VnsBackend
 from tests.server.exchange import (

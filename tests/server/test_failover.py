@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.peers.party import Party
-from tests.peers.server import config, free_port
+from tests.peers.ports import free_port
+from tests.peers.server import config
 from tests.peers.vns_backend import VnsBackend
 from tests.server.call_end import log_texts
 from tests.server.exchange import DESTINATION, talking, transfer_of

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.peers.server import Server, config, free_port
+from tests.peers.ports import free_port
+from tests.peers.server import Server, config
 from tests.server.desk import Desk
 from tests.server.house import NUMBER, House, house_config
 

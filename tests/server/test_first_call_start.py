@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from switchhook_demo.phone import CallRefusedError, Phone
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 from tests.peers.vns_backend import VnsBackend
 from tests.server.call_end import FIELDS, TICKS, log_texts
 from tests.server.desk import Answer, Desk, breaks, never, redirects, replies, replies_json

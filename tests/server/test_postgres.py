@@ -44,10 +44,16 @@ async def test_calls_are_remembered_in_postgresql(tmp_path: Path, postgres: Post
         async with house.talk(model) as whole:
             await _converse(whole)
             await ear_has_tone(whole)
+            whole.session.speaks(speech(200, turn=1), "Goodbye.")
+            await ear_has(whole.call, 10, turn=1)
             await whole.call.hang_up()
         end = await house.end_of(whole.guid)
         assert (end["status"], end["customerCallId"]) == (0, "CallId-001")
-        assert [line.rstrip("\0") for line in spoken_lines(end)] == ["AI : Hello!", "User: Hello \N{PILE OF POO}."]
+        assert [line.rstrip("\0") for line in spoken_lines(end)] == [
+            "AI : Hello!",
+            "User: Hello \N{PILE OF POO}.",
+            "AI : Goodbye.",
+        ]
         await _recorded_both(house, whole)
 
         async with house.talk(model) as cut_off:

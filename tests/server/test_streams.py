@@ -8,7 +8,7 @@ import pytest
 
 from tests.peers.baresip import baresip
 from tests.peers.certificates import Authority
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 from tests.peers.sound import write_wav
 from tests.server.call_end import spoken_lines
 from tests.server.house import House, open_house

@@ -8,7 +8,7 @@ import pytest
 
 from tests.peers.dns_server import DnsServer, Zone, dns_server
 from tests.peers.party import Party
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 from tests.peers.stream_party import StreamParty
 from tests.server.trunk_house import call_reaches, open_trunks, trunk, trunk_fails
 

@@ -8,7 +8,7 @@ import pytest
 
 from switchhook_demo import sip_text
 from tests.peers.party import Party
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 from tests.server.trunk_house import at, call_reaches, figure, open_trunks, trunk
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

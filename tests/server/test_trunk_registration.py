@@ -9,8 +9,8 @@ import pytest
 
 from switchhook_demo.phone import CallRefusedError
 from tests.peers.certificates import Authority
+from tests.peers.ports import free_port
 from tests.peers.registrar import Registrar, StreamRegistrar
-from tests.peers.server import free_port
 from tests.peers.stream_party import server_tls
 from tests.server.house import NUMBER
 from tests.server.model import Model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.certificates import Authority
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 from tests.peers.stream_party import StreamParty, server_tls
 from tests.server.trunk_house import at, call_reaches, open_trunks, trunk, trunk_fails
 

@@ -42,11 +42,13 @@ async def test_caller_and_agent_hear_each_other(there: TwilioHouse) -> None:
             talk.party.say(caller_tone(800))
             await talk.session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 760), "the caller's tone")
             talk.session.caller_spoke("When do you open?")
+            talk.session.speaks(agent_tone(400), "At nine.")
+            await there.hears(talk.party, lambda sound: heard_tone(sound, AGENT_HZ, 1160), "the answer")
             talk.party.hang_up()
         start = await there.house.start_of(caller)
         assert (start["calledNumber"], start["callerIdName"]) == ("7206999999", "Ada Caller")
         end = await there.house.end_of(talk.guid)
-        assert spoken_lines(end) == ["AI : Hello!", "User: When do you open?"]
+        assert spoken_lines(end) == ["AI : Hello!", "User: When do you open?", "AI : At nine."]
         assert await there.house.record_of(caller) == ("success", "caller-hung-up")
 
 

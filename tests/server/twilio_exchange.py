@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 
 from switchhook_demo.phone import Phone
 from tests.peers.party import Party
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 from tests.peers.twilio_service import TwilioService
 from tests.peers.vns_backend import VnsBackend
 from tests.server.exchange import CALLED, Exchange, exchange_config

@@ -11,26 +11,13 @@ from switchhook.media import tones
 from switchhook.telephony.pacer import TICKS_PER_S, Pacer
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.rtp import RtpPacket
+from tests.peers.ports import free_row
 
 
 def free_range(count: int) -> tuple[int, int]:
-    """Return the ends of a run of free UDP ports that begins with an even one."""
-    for _ in range(200):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = probe.getsockname()[1] // 2 * 2
-        if first + count < 65_536 and all(_is_free(first + n) for n in range(count)):
-            return first, first + count - 1
-    raise AssertionError("no run of free ports was found")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    """Return the ends of a run of free ports that begins with an even one."""
+    first = free_row(count)
+    return first, first + count - 1
 
 
 class SteppedPacer(Pacer):

@@ -16,7 +16,7 @@ from switchhook.telephony.rtp_ports import disconnect
 from switchhook.telephony.sip_transport import Listener, SipTransport
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import Frame
-from tests.peers.server import free_port
+from tests.peers.ports import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
 INVITE = b"INVITE sip:you SIP/2.0\r\n" + b"x" * 1200

@@ -33,7 +33,7 @@ from switchhook.telephony.wire.sip.user_agent import UserAgent
 from tests.peers.answering_machine import LOCAL_TRUNK, LOOPBACK, TONE_HZ, answering_machine
 from tests.peers.certificates import Authority
 from tests.peers.outgoing_call import CALLED, OutgoingCall, dial, route, waiting_call
-from tests.peers.processes import free_port
+from tests.peers.ports import free_port
 from tests.telephony.rtp_peer import SteppedPacer, free_range
 
 MEDIA = Negotiated("127.0.0.1", 9, 10, "PCMU", 0, 101, 20, True, True)

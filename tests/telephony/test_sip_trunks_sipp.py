@@ -25,7 +25,8 @@ from switchhook.telephony.sip_targets import DnsLookup, SipTargets
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import Origin
 from tests.peers.answering_machine import AnsweringMachine, answering_machine
-from tests.peers.processes import PeerProcess, free_port
+from tests.peers.ports import free_port
+from tests.peers.processes import PeerProcess
 from tests.peers.sipp import SippRun, messages
 
 WAIT_S = 20.0
