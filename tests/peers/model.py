@@ -58,6 +58,8 @@ class ModelSession:
         self.events: list[Event] = []
         self.errors: list[Refused] = []
         self.audio = bytearray()
+        self.speaking = ""
+        """The item that the caller's speech will be, while turn detection hears it."""
         self.names_items = True
         """Whether `conversation.item.added` is sent; not every server of this protocol does."""
         self.appends = 0
@@ -153,8 +155,9 @@ class ModelSession:
         self.audio += sound
 
     def _take_input_audio_buffer_commit(self, event: Event) -> None:
-        if not self.audio:
+        if not self.audio and not self.speaking:
             raise Refused("input_audio_buffer_commit_empty", "nothing to commit")
+        self._commit(self.speaking or f"item_{next(self._numbers)}")
 
     def _take_conversation_item_create(self, event: Event) -> None:
         item = event.get("item")
@@ -300,6 +303,7 @@ class ModelSession:
     def speech_started(self) -> str:
         """The caller begins to speak; turn detection cancels what is being said unless the session forbids it."""
         item_id = f"item_{next(self._numbers)}"
+        self.speaking = item_id
         self.emit("input_audio_buffer.speech_started", item_id=item_id, audio_start_ms=0)
         detection = self.session.get("audio", {}).get("input", {}).get("turn_detection", {}) or {}
         if self.active is not None and detection.get("interrupt_response", True):
@@ -308,8 +312,12 @@ class ModelSession:
 
     def speech_stopped(self, item_id: str) -> None:
         """The caller's turn is over."""
-        previous = self.order[-1] if self.order else None
         self.emit("input_audio_buffer.speech_stopped", item_id=item_id, audio_end_ms=0)
+        self._commit(item_id)
+
+    def _commit(self, item_id: str) -> None:
+        previous = self.order[-1] if self.order else None
+        self.speaking = ""
         self.emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=previous)
         self.add_item({"id": item_id, "type": "message", "role": "user", "content": [{"type": "input_audio"}]})
 

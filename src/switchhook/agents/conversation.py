@@ -157,7 +157,11 @@ class Agent(Protocol):
         """All queued sound has been heard."""
 
     def stop(self, now: float) -> None:
-        """The call is over: say what was heard, close the model, give no further effect after `take`."""
+        """The call is over: say what was heard and close the model.
+
+        With a `deadline` the agent still waits for words of the caller's; `CloseModel` is then its last effect. Stopped again, it
+        waits no longer.
+        """
 
     @property
     def usage(self) -> Mapping[str, int]:

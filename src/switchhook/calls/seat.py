@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -40,7 +41,10 @@ class AgentSeat:
         self._link = maker.link(self._on_open, self._on_frame, self._on_lost)
         self._agent: Agent = maker.agent(spec, leg.playout, leg.encoding)
         self._driver = Driver(self._agent, self._perform, on_fault)
-        self._closed = False
+        self._dismissed = False
+        """The call has nothing more to do with the agent; it may still be waiting for the caller's last words."""
+        self.gone = asyncio.Event()
+        """Nothing more comes of the agent."""
         self._present = True
         """Whether the line is the agent's; while it pauses, it may be somebody else's."""
         self._consulting = False
@@ -70,7 +74,7 @@ class AgentSeat:
 
     def play(self, key: str, sound: bytes) -> None:
         """Sound for the party, of somebody else's in the agent's place; nothing while the agent is not with the party."""
-        if self._present and not self._consulting and not self._closed:
+        if self._present and not self._consulting and not self._dismissed:
             now = self._clock.now()
             self._leg.playout.enqueue(key, sound, now)
             self._leg.playout.finish(key, now)
@@ -95,29 +99,55 @@ class AgentSeat:
 
     def tell(self, change: Callable[[Agent, float], None]) -> None:
         """Give the agent one input."""
-        if not self._closed:
-            self._driver.feed(lambda now: change(self._agent, now))
+        if not self._dismissed:
+            self._feed(lambda now: change(self._agent, now))
 
-    def stop(self) -> Mapping[str, int]:
-        """The agent has nothing more to say; gives the tokens it used."""
-        if self._closed:
-            return {}
-        self._closed = True
+    def stop(self) -> None:
+        """The agent has nothing more to say. What the caller said last may still be written down: then `gone` is set later."""
+        if self._dismissed:
+            return
+        self._dismissed = True
         with ExitStack() as steps:  # each is taken, whatever becomes of the others; the last named goes first
-            steps.callback(self._link.close)
             if self._present:
                 steps.callback(self._leg.playout.interrupt, self._clock.now())
-            steps.callback(self._driver.close)
-            steps.callback(self._driver.feed, self._agent.stop)
+            steps.callback(self._feed, self._agent.stop)
             if self._present:
                 steps.callback(self._leg.listen, None)
+
+    def close(self) -> None:
+        """Nothing more is waited for; idempotent."""
+        self.stop()
+        self._feed(self._agent.stop)
+        self._leave()
+
+    @property
+    def usage(self) -> Mapping[str, int]:
+        """The tokens used so far."""
+        return self._agent.usage
+
+    def _feed(self, change: Callable[[float], None]) -> None:
+        if not self.gone.is_set():
+            self._driver.feed(change)
+            self._look()
+
+    def _look(self) -> None:
+        """A dismissed agent that waits for nothing is gone."""
+        if self._dismissed and self._agent.deadline is None:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.gone.is_set():
+            return
+        self.gone.set()
+        with ExitStack() as steps:
+            steps.callback(self._link.close)
+            steps.callback(self._driver.close)
         # What leads back here is let go: the memory of a seat does not wait for the garbage collector.
         self._link = _NoLink()
         del self._driver
-        return self._agent.usage
 
     def _listen(self, leg: Leg) -> None:
-        if self._closed:
+        if self._dismissed:
             return
         self._leg, self._present = leg, True
         send, hear = self._link.send, self._agent.hear
@@ -140,7 +170,7 @@ class AgentSeat:
 
     def _perform(self, effect: AgentEffect) -> None:
         match effect:
-            case SendToModel() | OpenModel() if self._closed:
+            case OpenModel() if self._dismissed:
                 pass  # the agent was stopped by what one of its own effects led to
             case SendToModel(text=text):
                 self._link.send(text)
@@ -150,6 +180,7 @@ class AgentSeat:
                 if last is not None:
                     self._link.send(last)
                 self._link.close()
+                self._look()
             case _:
                 self._on_effect(effect)
 
@@ -157,10 +188,10 @@ class AgentSeat:
         self.tell(lambda agent, now: agent.model_opened(now))
 
     def _on_lost(self, loss: ModelLoss) -> None:
-        self.tell(lambda agent, now: agent.model_lost(loss, now))
+        self._feed(lambda now: self._agent.model_lost(loss, now))
 
     def _on_frame(self, data: bytes) -> None:
-        if self._closed:
+        if self.gone.is_set():
             return
         driver = self._driver
         try:
@@ -168,6 +199,8 @@ class AgentSeat:
         except Exception as fault:  # noqa: BLE001 - the call logs it
             self._on_fault(fault)
         driver.drain()
+        if self._dismissed:
+            self._look()
 
 
 class _NoLink:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ class SeatingHost(Protocol):
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in the call's task group."""
 
+    def spawn_lasting(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what the call's end does not cut short."""
+
     def write_log(self, text: str) -> None:
         """A line for the call's log."""
 
@@ -46,8 +50,7 @@ class Seating:
         self._greeting_url: str | None = None
         self.seat: AgentSeat | None = None
         """None: nobody is there."""
-        self.usage: dict[str, int] = {}
-        """Tokens of all who were dismissed, by kind."""
+        self._dismissed: list[AgentSeat] = []
 
     def open(self, wanted: OpenAgent) -> None:
         """Seat an agent."""
@@ -74,12 +77,35 @@ class Seating:
             self.seat.tell(change)
 
     def stop(self) -> None:
-        """Dismiss the agent; idempotent."""
+        """Dismiss the agent; idempotent. The call's record waits for what the model still writes down."""
         seat, self.seat = self.seat, None
-        if seat is not None:
-            for name, count in seat.stop().items():
-                self.usage[name] = self.usage.get(name, 0) + count
+        if seat is None:
+            return
+        self._dismissed.append(seat)
+        seat.stop()
+        if not seat.gone.is_set():
+            self._host.spawn_lasting(_gone(seat))
+
+    def close(self) -> None:
+        """Dismiss the agent, and wait for nothing."""
+        if self.seat is not None:
+            self._dismissed.append(self.seat)
+            self.seat = None
+        for seat in self._dismissed:
+            seat.close()
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """Tokens of all who were dismissed, by kind."""
+        total: Counter[str] = Counter()
+        for seat in self._dismissed:
+            total.update(seat.usage)
+        return dict(total)
 
     def _greet(self, seat: AgentSeat) -> None:
         if self._greeting_url is not None:
             self._host.spawn(greet(self._greeting_url, self._host.leg, seat, self._parts, self._host.write_log))
+
+
+async def _gone(seat: AgentSeat) -> None:
+    await seat.gone.wait()

@@ -376,8 +376,7 @@ class CallSession:
             return
         if builtin is not None:
             self._recorded.tool(builtin)
-        assert self._tasks is not None  # `run` opened it
-        self._tasks.spawn_tool(self._tool(call))
+        self.spawn_lasting(self._tool(call))
 
     async def _tool(self, call: ToolCall) -> None:
         self.return_tool(call, await self.tools.run(call))
@@ -489,12 +488,17 @@ class CallSession:
         assert self._tasks is not None  # `run` opened it
         return self._tasks.spawn(work)
 
+    def spawn_lasting(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run in the call's task group, and let it finish when the call ends."""
+        assert self._tasks is not None
+        self._tasks.spawn_lasting(work)
+
     def _release(self) -> None:
         """Give everything back; a step that fails does not keep the next one from its turn."""
         steps: list[Callable[[], object]] = [
             self._party.stop_moving,
             self._transfers.close,
-            self._seating.stop,
+            self._seating.close,
             self._recorded.stop,
             self._party.close,
             self._listener.stop,

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from switchhook.agents.conversation import ConsultTool, ConversationFailed, ConversationOver
+from switchhook.domain.model import Speaker
 from tests.agents.realtime.talk import Talk
 from tests.peers.model import ModelSession
 
@@ -136,13 +137,15 @@ def test_any_order_of_inputs(steps: list[tuple[Any, ...]], interrupts: bool, con
         if talk.up and talk.model.session and not talk.ends:
             assert answered + answered_in_text >= len(talk.tools)
     talk.feed(talk.agent.stop)
-    lines, ends = len(talk.lines), len(talk.ends)
+    heard, lines, ends = len(talk.sound), len(talk.lines), len(talk.ends)
     for step in steps[:10]:
         chaos.do(step)
     talk.wait(200)
     assert talk.agent.deadline is None
     assert not talk.up
-    assert (len(talk.lines), len(talk.ends)) == (lines, ends)
+    assert all(line.speaker is Speaker.CALLER for line in talk.lines[lines:])
+    assert len(talk.ends) == ends
+    assert not any(byte != 0xFF for byte in talk.sound[heard:])
     assert len({line.order for line in talk.lines}) == len(talk.lines)
     assert [type(end) for end in talk.ends] in ([], [ConversationOver], [ConversationFailed])
     assert refusals(talk) == []

@@ -22,6 +22,7 @@ def test_words_that_come_after_the_agent_was_cut_off_are_told_at_the_end() -> No
         words = {"type": "response.output_audio_transcript.delta", "delta": f"{word} "}
         talk.frame(json.dumps(words | at).encode())
     talk.feed(talk.agent.stop)
+    talk.wait(4)  # the caller's words never come
     assert talk.transcript() == [("agent", "one two three four five")]
 
 

@@ -45,6 +45,7 @@ from switchhook.agents.realtime.silence import SilenceWatch
 from switchhook.agents.realtime.stage import CLOSED, ESTABLISHING, LEAVING, NEW, OPENING, READY
 from switchhook.agents.realtime.transcript import Transcript
 from switchhook.agents.realtime.usage import Usage
+from switchhook.agents.realtime.words import Words
 from switchhook.domain.model import Encoding, Speaker, ToolCall
 from switchhook.domain.plan import AgentSpec, BuiltinTool
 from switchhook.domain.ports import Clock, Playout
@@ -73,11 +74,12 @@ class RealtimeAgent:
         self._caller_speaks = False
         self._quiet_since = 0.0
         self._responses = Responses()
+        self._words = Words(self._transcript, self._responses, self._usage, spec.transcribes_caller)
         self._backlog: list[bytes] = []
         self._digits = Keys()
         self._farewell: Farewell | None = None
         self._approvals = Approvals(ids)
-        self._garbage = self._waiting = self._paused = False
+        self._garbage = self._waiting = self._paused = self._parting = False
         self._consult: tuple[bytes, ...] = ()
         self._silence_watch = SilenceWatch(spec.idle_hang_up_ms)
 
@@ -99,6 +101,8 @@ class RealtimeAgent:
         """One text frame of the model."""
         stage = self._stage
         if stage is not READY and stage is not ESTABLISHING:
+            if self._parting:
+                self._take_last(data, now)
             return
         self._last_frame = now
         try:
@@ -109,7 +113,7 @@ class RealtimeAgent:
         if isinstance(delta, dialect.AudioDelta):
             self._speak(delta, now)
         else:
-            self._add_words(delta, now)
+            self._words.agent_words(delta, now)
 
     def _take_event(self, data: bytes, now: float) -> None:
         try:
@@ -157,6 +161,8 @@ class RealtimeAgent:
 
     def model_lost(self, loss: ModelLoss, now: float) -> None:
         """The socket closed or never opened."""
+        if self._parting:
+            self._end(now)
         if self._stage in (NEW, LEAVING, CLOSED):
             return
         self._log(f"AI Session: lost: {loss.detail}")
@@ -247,7 +253,11 @@ class RealtimeAgent:
 
     def stop(self, now: float) -> None:
         """The call is over."""
-        if self._stage is not CLOSED:
+        if self._parting:
+            self._end(now)
+        elif self._stage is READY and (self._words.awaited or (self._caller_speaks and self._spec.transcribes_caller)):
+            self._part(now)
+        elif self._stage is not CLOSED:
             self._close(now)
 
     # -- what the driver needs -------------------------------------------------------------------
@@ -357,15 +367,47 @@ class RealtimeAgent:
         self._effects.append(CloseModel())
         self._open(now)
 
-    def _close(self, now: float) -> None:
+    def _part(self, now: float) -> None:
+        """Nobody is there any more, but the model still writes down what the caller said last."""
+        self._fall_silent(now)
+        self._parting = True
+        self._deadlines["last words"] = now + patience.LAST_WORDS_S
+        for text in self._words.part(self._caller_speaks):
+            self._send(text)
+
+    def _take_last(self, data: bytes, now: float) -> None:
+        try:
+            event = dialect.read_event(data)
+        except dialect.UNREADABLE:
+            return
+        for text in self._words.last(dialect.text_of(event, "type"), event, now):
+            self._send(text)
+        if not self._words.awaited:
+            self._end(now)
+
+    def _fall_silent(self, now: float) -> None:
         self._forwarding = False
         self._deadlines.clear()
         self._kept.clear()
         self._silence(now)
-        self._effects += [Uttered(line) for line in self._transcript.release(now, all_of_them=True)]
-        if self._stage is not LEAVING:
-            self._effects.append(CloseModel())
         self._stage = CLOSED
+
+    def _end(self, now: float) -> None:
+        """Nothing more of the caller's is waited for."""
+        self._parting = False
+        self._deadlines.clear()
+        self._tell_all(now)
+        self._effects.append(CloseModel())
+
+    def _tell_all(self, now: float) -> None:
+        self._effects += [Uttered(line) for line in self._transcript.release(now, all_of_them=True)]
+
+    def _close(self, now: float) -> None:
+        leaving = self._stage is LEAVING
+        self._fall_silent(now)
+        self._tell_all(now)
+        if not leaving:
+            self._effects.append(CloseModel())
 
     # -- what the model says ---------------------------------------------------------------------
 
@@ -402,9 +444,7 @@ class RealtimeAgent:
         if not self._responses.asked:
             self._deadlines.pop("answer", None)
         self._deadlines.pop("ask", None)
-        item_id = event.get("item_id")
-        if isinstance(item_id, str) and self._spec.transcribes_caller:
-            self._transcript.place(item_id, None, Speaker.CALLER, now)
+        self._words.caller_speaks(event, now)
         if self._spec.interrupt_response and self._farewell is None:
             self._interrupt(now, cancel=not self._server_answers)
 
@@ -426,9 +466,7 @@ class RealtimeAgent:
 
     def _on_committed(self, event: Event, now: float) -> None:
         self._caller_speaks = False
-        item_id = dialect.text_of(event, "item_id")
-        if item_id and self._spec.transcribes_caller:
-            self._transcript.place(item_id, dialect.text_of(event, "previous_item_id"), Speaker.CALLER, now)
+        self._words.caller_committed(event, now)
 
     def _on_item(self, event: Event, now: float) -> None:
         item = dialect.map_of(event, "item")
@@ -442,37 +480,6 @@ class RealtimeAgent:
             self._log(f"AI Session: denied the MCP tool {name}, which asks for an approval that nobody here can give")
             self._say_to_model(denial)
             self._go_on_unless_server_does(now)
-
-    def _on_caller_text(self, event: Event, now: float) -> None:
-        self._usage.add_transcription(event.get("usage"))
-        item_id, text = event.get("item_id"), event.get("transcript")
-        if isinstance(item_id, str):
-            self._transcript.place(item_id, None, Speaker.CALLER, now)
-            self._transcript.complete(item_id, text if isinstance(text, str) else "")
-
-    def _on_caller_text_failed(self, event: Event, now: float) -> None:
-        if isinstance(event.get("item_id"), str):
-            self._transcript.void(event["item_id"])
-
-    def _add_words(self, words: dialect.Words, now: float) -> None:
-        item_id = words.item_id
-        if item_id and not self._unheard(words.response_id or "", item_id):
-            self._transcript.place(item_id, None, Speaker.AGENT, now)
-            self._transcript.add_words(item_id, words.delta)
-
-    def _on_words_done(self, event: Event, now: float) -> None:
-        item_id, text = event.get("item_id"), event.get("transcript")
-        if (
-            isinstance(item_id, str)
-            and isinstance(text, str)
-            and not self._unheard(dialect.text_of(event, "response_id"), item_id)
-        ):
-            self._transcript.place(item_id, None, Speaker.AGENT, now)
-            self._transcript.complete(item_id, text)
-
-    def _unheard(self, response_id: str, item_id: str) -> bool:
-        """Words of a response that was silenced before this item began."""
-        return self._responses.is_silenced(response_id) and not self._transcript.knows(item_id)
 
     def _on_audio_done(self, event: Event, now: float) -> None:
         self._playing.finish(now, item_id=dialect.text_of(event, "item_id"))
@@ -761,13 +768,13 @@ _HANDLERS: Mapping[str, _Handler] = {
     "input_audio_buffer.committed": RealtimeAgent._on_committed,
     "conversation.item.added": RealtimeAgent._on_item,
     "conversation.item.done": RealtimeAgent._on_item,
-    "conversation.item.input_audio_transcription.completed": RealtimeAgent._on_caller_text,
-    "conversation.item.input_audio_transcription.failed": RealtimeAgent._on_caller_text_failed,
+    "conversation.item.input_audio_transcription.completed": lambda agent, event, now: agent._words.caller_text(event, now),
+    "conversation.item.input_audio_transcription.failed": lambda agent, event, now: agent._words.caller_text_failed(event, now),
     "response.created": RealtimeAgent._on_response_created,
     "response.done": RealtimeAgent._on_response_done,
     "response.output_item.done": RealtimeAgent._on_output_item_done,
     "response.output_audio.done": RealtimeAgent._on_audio_done,
-    "response.output_audio_transcript.done": RealtimeAgent._on_words_done,
+    "response.output_audio_transcript.done": lambda agent, event, now: agent._words.agent_text(event, now),
     "response.mcp_call.completed": lambda agent, _, now: agent._go_on_unless_server_does(now),
     "response.mcp_call.failed": lambda agent, _, now: agent._go_on_unless_server_does(now),
 }
@@ -783,5 +790,6 @@ _EXPIRED: Mapping[str, Callable[[RealtimeAgent, float], None]] = {
     "roll-over": RealtimeAgent._on_roll_over,
     "last roll-over": RealtimeAgent._on_last_roll_over,
     "silence": RealtimeAgent._on_silence,
+    "last words": RealtimeAgent._end,
     "closing note": RealtimeAgent._on_closing_note,
 }

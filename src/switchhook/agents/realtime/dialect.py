@@ -210,3 +210,5 @@ def response_create(event_id: str, response: Mapping[str, object] | None = None)
 RESPONSE_CANCEL = b'{"type":"response.cancel"}'
 CLEAR_HEARD = b'{"type":"input_audio_buffer.clear"}'
 """Forget the sound that is no turn yet."""
+COMMIT = b'{"type":"input_audio_buffer.commit"}'
+"""The sound so far is a turn; unlike one that the server finds, it asks for no answer."""

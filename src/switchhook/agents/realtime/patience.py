@@ -19,3 +19,5 @@ LAST_ROLL_OVER_S = 240.0
 """After the roll-over is due, a quiet moment is waited for so long at most."""
 LINGER_S = 0.25
 """Between the goodbye's last sound and the hang-up: a phone plays it from its jitter buffer a little later."""
+LAST_WORDS_S = 3.0
+"""After the call, for the text of what the caller said last; CallEnd waits for it."""

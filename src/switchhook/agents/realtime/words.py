@@ -1,0 +1,109 @@
+"""Writes into the transcript what the model tells of the words that were said, while the call lasts and just after it."""
+
+from __future__ import annotations
+
+from switchhook.agents.realtime import dialect
+from switchhook.agents.realtime.dialect import Event
+from switchhook.agents.realtime.responses import Responses
+from switchhook.agents.realtime.transcript import Transcript
+from switchhook.agents.realtime.usage import Usage
+from switchhook.domain.model import Speaker
+
+
+class Words:
+    """The events of the protocol that carry words, or tell where words will stand."""
+
+    def __init__(self, transcript: Transcript, responses: Responses, usage: Usage, transcribes_caller: bool) -> None:
+        self._transcript = transcript
+        self._responses = responses
+        self._usage = usage
+        self._transcribes_caller = transcribes_caller
+        self._spoken_item = ""
+        """What the caller is saying will be this item."""
+        self._committing = False
+
+    def caller_speaks(self, event: Event, now: float) -> None:
+        """`input_audio_buffer.speech_started`."""
+        self._spoken_item = dialect.text_of(event, "item_id")
+        self._place(self._spoken_item, None, now)
+
+    def caller_committed(self, event: Event, now: float) -> None:
+        """`input_audio_buffer.committed`."""
+        item_id = dialect.text_of(event, "item_id")
+        if self._committing and item_id != self._spoken_item:
+            self._transcript.void(self._spoken_item)  # a commit of ours may have made another item of the same sound
+        self._committing, self._spoken_item = False, ""
+        self._place(item_id, dialect.text_of(event, "previous_item_id"), now)
+
+    def _place(self, item_id: str, previous_item_id: str | None, now: float) -> None:
+        if item_id and self._transcribes_caller:
+            self._transcript.place(item_id, previous_item_id, Speaker.CALLER, now)
+
+    def caller_text(self, event: Event, now: float) -> None:
+        """`conversation.item.input_audio_transcription.completed`."""
+        self._usage.add_transcription(event.get("usage"))
+        item_id, text = event.get("item_id"), event.get("transcript")
+        if isinstance(item_id, str):
+            self._transcript.place(item_id, None, Speaker.CALLER, now)
+            self._transcript.complete(item_id, text if isinstance(text, str) else "")
+
+    def caller_text_failed(self, event: Event, now: float) -> None:
+        """`conversation.item.input_audio_transcription.failed`."""
+        if isinstance(event.get("item_id"), str):
+            self._transcript.void(event["item_id"])
+
+    def agent_words(self, words: dialect.Words, now: float) -> None:
+        """`response.output_audio_transcript.delta`."""
+        item_id = words.item_id
+        if item_id and not self._unheard(words.response_id or "", item_id):
+            self._transcript.place(item_id, None, Speaker.AGENT, now)
+            self._transcript.add_words(item_id, words.delta)
+
+    def agent_text(self, event: Event, now: float) -> None:
+        """`response.output_audio_transcript.done`."""
+        item_id, text = event.get("item_id"), event.get("transcript")
+        if (
+            isinstance(item_id, str)
+            and isinstance(text, str)
+            and not self._unheard(dialect.text_of(event, "response_id"), item_id)
+        ):
+            self._transcript.place(item_id, None, Speaker.AGENT, now)
+            self._transcript.complete(item_id, text)
+
+    def _unheard(self, response_id: str, item_id: str) -> bool:
+        """Words of a response that was silenced before this item began."""
+        return self._responses.is_silenced(response_id) and not self._transcript.knows(item_id)
+
+    # -- after the call ----------------------------------------------------------------------------
+
+    def part(self, speaking: bool) -> list[bytes]:
+        """The call is over; gives what to tell the model so that it writes down what the caller was just `speaking`.
+
+        No more sound comes, so the model's own turn detection would never find the end of that turn.
+        """
+        self._committing = speaking and self._transcribes_caller
+        cancel = [dialect.RESPONSE_CANCEL] if self._responses.active is not None else []
+        return [*cancel, dialect.COMMIT] if self._committing else cancel
+
+    @property
+    def awaited(self) -> bool:
+        """Whether words of the caller may still come."""
+        return self._committing or self._transcript.awaits_caller
+
+    def last(self, kind: str, event: Event, now: float) -> list[bytes]:
+        """One event after the call's end, of the type `kind`; gives what to answer."""
+        match kind:
+            case "input_audio_buffer.committed":
+                self.caller_committed(event, now)
+            case "conversation.item.input_audio_transcription.completed":
+                self.caller_text(event, now)
+            case "conversation.item.input_audio_transcription.failed":
+                self.caller_text_failed(event, now)
+            case "response.created":
+                return [dialect.RESPONSE_CANCEL]  # nobody is there to hear it
+            case "response.done":
+                self._usage.add_response(dialect.map_of(event, "response").get("usage"))
+            case "error" if self._committing and dialect.error_code(event) != dialect.NOTHING_TO_CANCEL:
+                self._committing = False
+                self._transcript.void(self._spoken_item)  # too short a sound to be a word
+        return []

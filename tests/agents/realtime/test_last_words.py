@@ -1,0 +1,125 @@
+"""The caller hangs up while the model still writes down what they said last."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+from switchhook.domain.model import Speaker
+from tests.agents.realtime.talk import Talk, session_update
+from tests.peers.model import ModelSession
+
+
+def _listens(talk: Talk) -> bool:
+    return talk.up
+
+
+def test_words_spoken_just_before_the_hang_up_are_told() -> None:
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.feed(talk.agent.stop)
+    assert talk.lines == []
+    assert _listens(talk)
+    talk.wait(1)
+    talk.does(lambda model: model.transcribed(turn, "Cancel it, please. Bye!"))
+    assert [(line.speaker, line.text) for line in talk.lines] == [(Speaker.CALLER, "Cancel it, please. Bye!")]
+    assert not _listens(talk)
+    assert talk.agent.deadline is None
+    assert talk.agent.usage["transcription_ms"] == 2000
+
+
+def test_a_turn_that_the_hang_up_cut_short_is_committed_and_told() -> None:
+    """No sound comes any more, so that turn detection would wait for ever."""
+    talk = Talk().start()
+    talk.hear(b"w" * 160)
+    turn = talk.does(lambda model: model.speech_started())
+    talk.feed(talk.agent.stop)
+    assert len(talk.model.sent("input_audio_buffer.commit")) == 1
+    talk.does(lambda model: model.transcribed(turn, "No, wait"))
+    assert [line.text for line in talk.lines] == ["No, wait"]
+    assert not _listens(talk)
+
+
+def test_a_server_that_makes_another_item_of_the_committed_sound() -> None:
+    talk = Talk().start()
+    talk.does(lambda model: model.speech_started())
+    talk.model.speaking = ""
+    talk.model.audio += b"w" * 160
+    talk.feed(talk.agent.stop)
+    [item_id] = [item_id for item_id, item in talk.model.items.items() if item["role"] == "user"]
+    talk.does(lambda model: model.transcribed(item_id, "Bye"))
+    assert [line.text for line in talk.lines] == ["Bye"]
+    assert not _listens(talk)
+
+
+def test_a_sound_too_short_to_be_committed_is_not_waited_for() -> None:
+    talk = Talk().start()
+    talk.does(lambda model: model.speech_started())
+    talk.model.speaking = ""
+    talk.feed(talk.agent.stop)
+    assert [error.code for error in talk.model.errors] == ["input_audio_buffer_commit_empty"]
+    assert not _listens(talk)
+    assert talk.lines == []
+
+
+def test_a_text_that_never_comes_is_waited_for_three_seconds() -> None:
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.feed(talk.agent.stop)
+    talk.wait(2.9)
+    assert _listens(talk)
+    talk.wait(0.2)
+    assert not _listens(talk)
+    assert talk.lines == []
+    assert talk.agent.deadline is None
+
+
+def test_a_transcription_that_fails_and_a_model_that_is_lost_end_the_wait() -> None:
+    for end in ("fails", "lost", "stopped again"):
+        talk = Talk().start()
+        turn = talk.does(lambda model: model.speech_started())
+        talk.does(partial(ModelSession.speech_stopped, item_id=turn))
+        talk.feed(talk.agent.stop)
+        if end == "fails":
+            kind = "conversation.item.input_audio_transcription.failed"
+            talk.does(partial(ModelSession.emit, kind=kind, item_id=turn, error={"type": "x"}))
+        elif end == "lost":
+            talk.lose(True)
+        else:
+            talk.feed(talk.agent.stop)
+        assert talk.agent.deadline is None, end
+        assert len(talk.opened) == 1, "nobody needs another session"
+
+
+def test_nobody_is_answered_after_the_call() -> None:
+    """The server answers each turn; that answer would cost the customer money and reach nobody."""
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(turn))
+    heard = len(talk.sound)
+    talk.feed(talk.agent.stop)
+    talk.does(lambda model: model.respond())
+    assert talk.model.active is None
+    usage = {"total_tokens": 9, "input_tokens": 9}
+    talk.does(lambda model: model.emit("response.done", response={"id": "r", "status": "cancelled", "usage": usage}))
+    talk.does(lambda model: model.say("Sure!", ms=400))
+    talk.press("1")
+    talk.does(lambda model: model.transcribed(turn, "Bye"))
+    talk.wait(5)
+    assert [line.text for line in talk.lines] == ["Bye"]
+    assert not any(byte != 0xFF for byte in talk.sound[heard:])
+    assert talk.agent.usage["total"] == 9
+    assert talk.model.texts() == []
+
+
+def test_without_transcription_nothing_is_waited_for() -> None:
+    update = json.loads(session_update())
+    del update["session"]["audio"]["input"]["transcription"]
+    talk = Talk(session_update=json.dumps(update).encode(), transcribes_caller=False).start()
+    talk.hear(b"w" * 160)
+    talk.does(lambda model: model.speech_started())
+    talk.feed(talk.agent.stop)
+    assert not _listens(talk)
+    assert talk.model.sent("input_audio_buffer.commit") == []
