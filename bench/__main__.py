@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.report import document, medians, missed, table, write
+from bench.report import against_floor, document, medians, missed, table, write
 from bench.rig import RunFailedError, Settings
 from bench.scenarios import LINES, SCENARIOS
 from bench.server import MODULES, ServerFailedError
@@ -79,7 +79,7 @@ def main() -> int:
         for line in lines
         if scenario in LINES[line]
     ]
-    values = {line: medians([one["values"] for one in runs if one["line"] == line]) for line in lines}
+    values = {line: against_floor(medians([one["values"] for one in runs if one["line"] == line])) for line in lines}
     print(f"\n{options.server}, {chosen.calls} calls, medians of {options.repeat}\n{table(values)}")
     about = {"server": options.server, "calls": chosen.calls, "repeat": options.repeat, "quick": options.quick}
     about |= {"python": platform.python_version(), "cpus": os.cpu_count(), "load_average": os.getloadavg()[0]}

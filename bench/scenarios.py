@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench.bridging import measure
 from bench.cycle import CYCLE_S
@@ -44,6 +44,12 @@ def talk(settings: Settings) -> Outcome:
     counts = f"{len(figures.uplink_ms)} frames up, {len(figures.first_audio_ms)} replies, {len(figures.barge_in_ms)} barge-ins"
     outcome.notes.append(f"measured {counts}; the load was {notes[2]:.2f} ms late (p99)")
     return outcome
+
+
+def floor(settings: Settings) -> Outcome:
+    """The same talk through the bare bridge: what this machine asks at this hour of whoever carries it."""
+    found = talk(replace(settings, server="standin"))
+    return Outcome({"floor_cpu_ms": found.values["cpu_ms"]}, found.notes)
 
 
 def capacity(settings: Settings) -> Outcome:
@@ -210,6 +216,7 @@ def bridge(settings: Settings) -> Outcome:
 
 SCENARIOS: dict[str, Callable[[Settings], Outcome]] = {
     "talk": talk,
+    "floor": floor,
     "capacity": capacity,
     "dialling": dialling,
     "short": short,
@@ -219,7 +226,7 @@ SCENARIOS: dict[str, Callable[[Settings], Outcome]] = {
     "bridge": bridge,
 }
 
-LINES = {"sip": frozenset(SCENARIOS), "twilio": frozenset(SCENARIOS) - {"srtp", "bridge"}}
+LINES = {"sip": frozenset(SCENARIOS), "twilio": frozenset(SCENARIOS) - {"floor", "srtp", "bridge"}}
 """What is measured on each line."""
 
 
