@@ -15,6 +15,7 @@ from switchhook.domain.addresses import networks
 from switchhook.domain.contract import HttpFailure, HttpReply, HttpRequest
 from switchhook.domain.errors import EgressRefused
 from switchhook.egress import Egress
+from tests.peers.loopback import serve
 
 LOOPBACK = networks(["127.0.0.0/8", "::1"])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -42,12 +43,9 @@ def answers(*addresses: str) -> Callable[[str, int], Awaitable[Sequence[str]]]:
 async def serving(handler: Handler) -> AsyncIterator[int]:
     app = web.Application(client_max_size=4 << 20)
     app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    runner, port = await serve(app)
     try:
-        yield runner.addresses[0][1]
+        yield port
     finally:
         await runner.cleanup()
 

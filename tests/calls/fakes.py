@@ -342,6 +342,8 @@ class FakeGate:
         self.delay_s = 0.01
         self.given = 0
         self.live: set[int] = set()
+        self.talked_s: list[float] = []
+        """Of the permits that came back."""
 
     async def admit(self, account: str, number: str, purpose: DialPurpose) -> DialPermit | DialRefused:
         await asyncio.sleep(self.delay_s)
@@ -356,6 +358,7 @@ class FakeGate:
 
     def release(self, permit: DialPermit, seconds: float) -> None:
         self.live.discard(permit.token)
+        self.talked_s.append(seconds)
 
 
 class FakeJoining:

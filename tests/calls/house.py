@@ -133,6 +133,11 @@ class House:
                 link.is_open = False
                 link.on_lost(ModelLoss("gone", retryable))
 
+    def speaks(self, response: str, item: str) -> None:
+        """A piece of the agent's sound."""
+        place = {"response_id": response, "item_id": item, "content_index": 0, "output_index": 0}
+        self.model("response.output_audio.delta", **place, delta="/////w==")
+
     def establish(self) -> None:
         self.opened()
         self.model("session.created", session={})
@@ -227,9 +232,7 @@ EVENTS: dict[str, Callable[[House], object]] = {
     "refused": lambda h: h.lost(retryable=False),
     "garbage": lambda h: h.model("nonsense"),
     "created": lambda h: h.model("response.created", response={"id": "r1"}),
-    "audio": lambda h: h.model(
-        "response.output_audio.delta", response_id="r1", item_id="m1", content_index=0, output_index=0, delta="/////w=="
-    ),
+    "audio": lambda h: h.speaks("r1", "m1"),
     "audio done": lambda h: h.model("response.output_audio.done", response_id="r1", item_id="m1", content_index=0),
     "words": lambda h: h.model("response.output_audio_transcript.done", response_id="r1", item_id="m1", transcript="hello there"),
     "done": lambda h: h.model("response.done", response={"id": "r1", "status": "completed", "output": []}),
@@ -267,13 +270,44 @@ EVENTS: dict[str, Callable[[House], object]] = {
 }
 
 
-def asked_to_transfer(house: House, attended: bool) -> None:
-    house.establish()
+def asks_for_transfer(house: House, attended: bool) -> None:
     house.model("response.created", response={"id": "r1"})
     house.model("response.output_item.done", response_id="r1", item=transfer_item(attended))
     house.model("response.done", response={"id": "r1", "status": "completed", "output": []})
 
 
+def asked_to_transfer(house: House, attended: bool) -> None:
+    house.establish()
+    asks_for_transfer(house, attended)
+
+
+async def transferring(house: House, attended: bool) -> None:
+    """From the beginning of a call to the destination's telephone that rings."""
+    await asyncio.sleep(0.2)
+    asked_to_transfer(house, attended)
+    await asyncio.sleep(0.1)
+
+
+async def consulting(house: House) -> FakeLeg:
+    """The agent talks with the destination; gives its line."""
+    await transferring(house, attended=True)
+    house.callee(LegAnswered())
+    return house.dialer.legs[0]
+
+
+async def bridged(house: House) -> FakeLeg:
+    """The caller talks with the destination; gives its line."""
+    await transferring(house, attended=False)
+    house.callee(LegAnswered())
+    return house.dialer.legs[0]
+
+
 def outputs(house: House) -> dict[str, Any]:
     items = [frame["item"] for frame in house.sent("conversation.item.create")]
     return {item["call_id"]: json.loads(item["output"]) for item in items if item.get("type") == "function_call_output"}
+
+
+def briefings(house: House) -> list[str]:
+    """What the model was told in words."""
+    items = [frame["item"] for frame in house.sent("conversation.item.create")]
+    return [item["content"][0]["text"] for item in items if "content" in item]

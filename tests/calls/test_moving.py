@@ -13,32 +13,22 @@ from switchhook.calls.transfer import REPLACED_S
 from switchhook.domain.model import Encoding, TransferMode
 from switchhook.domain.outcome import Ending, Verdict
 from switchhook.domain.plan import Action, Answer, CallPlan, HangUp, PlaySound, Say
-from switchhook.domain.ports import DigitPressed, LegAnswered, LegEnded, PlayoutDrained, ReferProgress, TransferAsked
+from switchhook.domain.ports import DigitPressed, LegEnded, PlayoutDrained, ReferProgress, TransferAsked
 from switchhook.media.playout import Playout
 from tests.calls.fakes import EPOCH, FakeLeg, attempt
-from tests.calls.house import NUMBER, House, asked_to_transfer, consult_item, live
+from tests.calls.house import NUMBER, House, bridged, briefings, consult_item, consulting, live, transferring
 from tests.peers.virtual_loop import run_virtual
 
 MESSAGE = b"".join(bytes([number]) * 160 for number in range(1, 201))
 """Four seconds, each frame of its own."""
 
 
-async def consulting(house: House) -> FakeLeg:
-    """The agent talks with the destination; gives its line."""
-    await asyncio.sleep(0.2)
-    asked_to_transfer(house, attended=True)
+async def replaced(house: House, line: FakeLeg) -> FakeLeg:
+    """Another line has taken the place of this one; gives it."""
+    new = house.replace(line)
+    assert new is not None
     await asyncio.sleep(0.1)
-    house.callee(LegAnswered())
-    return house.dialer.legs[0]
-
-
-async def bridged(house: House) -> FakeLeg:
-    """The caller talks with the destination; gives its line."""
-    await asyncio.sleep(0.2)
-    asked_to_transfer(house, attended=False)
-    await asyncio.sleep(0.1)
-    house.callee(LegAnswered())
-    return house.dialer.legs[0]
+    return new
 
 
 # -- the destination's line is replaced -------------------------------------------------------------------------------
@@ -49,9 +39,7 @@ def test_a_line_that_replaces_the_destinations_talks_with_the_caller() -> None:
 
     async def story() -> None:
         old = await bridged(house)
-        new = house.replace(old)
-        assert new is not None
-        await asyncio.sleep(0.1)
+        new = await replaced(house, old)
         assert new.done == ["answer"]
         assert house.joining.joined == [(house.leg, new)]
         assert old.done == ["hang up"]
@@ -72,15 +60,10 @@ def test_a_line_that_replaces_the_destinations_while_the_agent_talks_with_it() -
 
     async def story() -> None:
         old = await consulting(house)
-        new = house.replace(old)
-        assert new is not None
-        await asyncio.sleep(0.1)
+        new = await replaced(house, old)
         assert new.on_audio is not None, "the agent hears whoever is there"
         assert house.joining.joined == []
-        briefings = [
-            item["item"]["content"][0]["text"] for item in house.sent("conversation.item.create") if "content" in item["item"]
-        ]
-        assert [("is on hold" in text) for text in briefings] == [True, True], "it may be somebody else"
+        assert [("is on hold" in text) for text in briefings(house)] == [True, True], "it may be somebody else"
         new.emit(DigitPressed("1"))
         assert house.joining.joined == [(house.leg, new)]
         house.leg.emit(LegEnded("caller-hung-up"))
@@ -94,9 +77,7 @@ def test_a_destination_that_was_replaced_and_leaves_gives_the_caller_back_to_the
 
     async def story() -> None:
         old = await consulting(house)
-        new = house.replace(old)
-        assert new is not None
-        await asyncio.sleep(0.1)
+        new = await replaced(house, old)
         new.emit(LegEnded("caller-hung-up"))
         assert house.leg.on_audio is not None
         house.leg.emit(LegEnded("caller-hung-up"))
@@ -150,9 +131,7 @@ def test_a_destination_that_still_rings_has_no_place_to_take() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         new = house.replace(house.dialer.legs[0])
         assert new is not None
         assert new.done == ["reject 481"]
@@ -210,6 +189,7 @@ async def handed_over(house: House) -> FakeLeg:
     callee = await consulting(house)
     house.model("response.created", response={"id": "r2"})
     house.model("response.output_item.done", response_id="r2", item=consult_item("complete_transfer"))
+    house.model("response.done", response={"id": "r2", "status": "completed", "output": []})
     assert house.leg.done[-1] == "refer +13035551212 attended"
     house.leg.emit(ReferProgress(202, final=False))
     house.leg.emit(LegEnded("referred"))

@@ -44,6 +44,7 @@ from tests.calls.house import (
     call_item,
     consult_item,
     live,
+    transferring,
 )
 from tests.peers.virtual_loop import run_virtual
 
@@ -281,9 +282,7 @@ def test_what_the_model_decides_too_late_is_not_the_customers_business() -> None
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=True)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=True)
         house.callee(LegAnswered())
         house.model("response.created", response={"id": "r2"})
         house.callee(LegEnded("callee-hung-up"))
@@ -393,9 +392,7 @@ def test_a_call_that_breaks_begins_nothing_more(caplog: pytest.LogCaptureFixture
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         house.lost(retryable=False)
         house.session.fault(RuntimeError("broken"))
         await asyncio.sleep(30)

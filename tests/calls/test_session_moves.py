@@ -29,23 +29,25 @@ from tests.calls.house import (
     NUMBER,
     SPEC,
     House,
-    asked_to_transfer,
+    bridged,
     live,
+    transferring,
 )
 
 
-def asked_to_move(house: House) -> None:
+async def moving(house: House) -> None:
+    """From the beginning of a call to the new telephone that rings: the caller's phone system asked us to dial it."""
+    await asyncio.sleep(0.2)
     house.establish()
     house.leg.emit(TransferAsked("+13035551212", "abc;to-tag=1;from-tag=2"))
+    await asyncio.sleep(0.1)
 
 
 def test_a_phone_system_that_refers_us_moves_the_talk_to_another_line() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         [request] = house.dialer.requests
         assert (request.called, request.replaces) == ("+13035551212", "abc;to-tag=1;from-tag=2")
         house.callee(LegProgress(180, early_media=False))
@@ -67,9 +69,7 @@ def test_a_move_that_fails_leaves_the_talk_where_it_is() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         house.callee(LegEnded("refused", "", 486))
         assert house.leg.done[-1] == "refer result 486"
         assert house.leg.on_audio is not None
@@ -83,9 +83,7 @@ def test_a_call_that_we_end_does_not_wait_for_a_move_under_way() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         house.session.stop(Verdict(Ending.COMPLETED, "hung-up-by-us"))
         await asyncio.sleep(0.1)
         assert house.dialer.legs[0].closed, "nobody is rung for a call that is over"
@@ -99,9 +97,7 @@ def test_a_call_that_we_end_after_its_phone_hung_up_during_a_move_ends_at_once()
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         house.leg.emit(LegEnded("caller-hung-up"))
         await asyncio.sleep(0.1)
         house.session.stop(Verdict(Ending.INTERNAL_ERROR, "server-draining"))
@@ -118,9 +114,7 @@ def test_a_phone_that_hangs_up_once_its_refer_is_taken(answered: bool) -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         house.leg.emit(LegEnded("caller-hung-up"))
         await asyncio.sleep(1)
         assert house.book.reports == [], "somebody else is being called"
@@ -140,9 +134,7 @@ def test_a_move_stays_inside_the_dialling_policy() -> None:
     house.gate.refusal = DialRefused("country", "not allowed")
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         assert house.leg.done[-1] == "refer result 403"
         house.leg.emit(LegEnded("caller-hung-up"))
 
@@ -174,11 +166,7 @@ def test_the_destinations_phone_system_moves_the_caller() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
-        first = house.dialer.legs[0]
-        house.callee(LegAnswered())
+        first = await bridged(house)
         first.emit(TransferAsked("+13035550000"))
         await asyncio.sleep(0.1)
         house.callee(LegAnswered())
@@ -197,9 +185,7 @@ def test_a_moved_line_has_the_limit_of_the_policy() -> None:
     house = House(CallPlan(NUMBER, (Answer(), Converse(spec, ())), max_seconds=3 * 3600))
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_move(house)
-        await asyncio.sleep(0.1)
+        await moving(house)
         house.callee(LegAnswered())
         await asyncio.sleep(3601)
         assert house.dialer.legs[0].done == ["hang up"]
@@ -213,11 +199,7 @@ def test_a_destination_that_refers_the_caller_and_hangs_up(answered: bool) -> No
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
-        first = house.dialer.legs[0]
-        house.callee(LegAnswered())
+        first = await bridged(house)
         first.emit(TransferAsked("+13035550000"))
         await asyncio.sleep(0.1)
         first.emit(LegEnded("callee-hung-up"))
@@ -238,17 +220,13 @@ def test_a_caller_who_is_moved_while_a_transfer_rings_hears_the_agent_again_on_t
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         new = FakeLeg()
         house.session.replace_line(new, house.leg)
         await asyncio.sleep(0.1)
         house.callee(LegEnded("refused", "", 486))
         house.model("response.created", response={"id": "r2"})
-        house.model(
-            "response.output_audio.delta", response_id="r2", item_id="m2", content_index=0, output_index=0, delta="/////w=="
-        )
+        house.speaks("r2", "m2")
         assert isinstance(new.playout, FakePlayout)
         assert new.playout.played
         assert new.on_audio is not None

@@ -21,12 +21,15 @@ from tests.calls.fakes import (
 )
 from tests.calls.house import (
     House,
-    asked_to_transfer,
+    asks_for_transfer,
+    briefings,
     call_item,
     consult_item,
+    consulting,
     live,
     outputs,
     transfer_item,
+    transferring,
 )
 
 
@@ -34,9 +37,7 @@ def test_a_blind_transfer_lets_the_caller_talk_with_the_destination() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         assert house.joining.waiting == {id(house.leg): WaitingSound.RINGBACK}
         assert house.dialer.requests[0].called == "+13035551212"
         assert house.leg.on_audio is None, "the agent hears nothing of the waiting"
@@ -70,9 +71,7 @@ def test_a_failed_transfer_returns_to_the_agent_with_what_came_of_it(end: LegEnd
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         asked = len(house.sent("response.create"))
         house.callee(end)
         assert outputs(house)["t-blind"] == {"status": "failed", "result": result}
@@ -89,9 +88,7 @@ def test_an_attended_transfer_is_briefed_and_accepted() -> None:
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=True)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=True)
         assert house.joining.waiting == {id(house.leg): WaitingSound.HOLD}
         house.callee(LegAnswered())
         callee = house.dialer.legs[0]
@@ -100,13 +97,12 @@ def test_an_attended_transfer_is_briefed_and_accepted() -> None:
         tools = house.sent("session.update")[-1]["session"]["tools"]
         assert [tool["name"] for tool in tools] == ["complete_transfer", "cancel_transfer"]
         house.model("response.created", response={"id": "r2"})
-        house.model(
-            "response.output_audio.delta", response_id="r2", item_id="m2", content_index=0, output_index=0, delta="/////w=="
-        )
+        house.speaks("r2", "m2")
         assert isinstance(callee.playout, FakePlayout)
         assert callee.playout.played, "the destination hears the agent"
         house.model("response.output_item.done", response_id="r2", item=consult_item("complete_transfer"))
         assert house.joining.joined == [(house.leg, callee)]
+        house.model("response.done", response={"id": "r2", "status": "cancelled"})
         assert not house.agents.links[0].is_open
         house.leg.emit(LegEnded("caller-hung-up"))
 
@@ -120,10 +116,7 @@ def test_an_attended_transfer_that_is_not_taken_returns_to_the_caller(how: str) 
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=True)
-        await asyncio.sleep(0.1)
-        house.callee(LegAnswered())
+        await consulting(house)
         house.model("response.created", response={"id": "r2"})
         if how == "tool":
             house.model("response.output_item.done", response_id="r2", item=consult_item("cancel_transfer"))
@@ -153,9 +146,7 @@ def test_a_caller_who_gives_up_on_hold_ends_the_call_of_the_destination() -> Non
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=True)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=True)
         house.leg.emit(LegEnded("caller-hung-up"))
 
     live(house, story)
@@ -168,9 +159,7 @@ def test_a_line_whose_peer_transfers_is_asked_by_refer(status: int, accepted: bo
     house.leg.transfer_mode = TransferMode.REFER
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         assert house.leg.done[-1] == "refer +13035551212"
         house.leg.emit(ReferProgress(202, final=False))
         house.leg.emit(ReferProgress(status, final=True, accepted=accepted))
@@ -189,9 +178,7 @@ def test_a_refused_refer_becomes_a_bridge() -> None:
     house.leg.transfer_mode = TransferMode.REFER
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         house.leg.emit(ReferProgress(603, final=True, accepted=False))
         assert house.dialer.requests[0].called == "+13035551212"
         house.callee(LegAnswered())
@@ -206,9 +193,7 @@ def test_a_number_that_the_policy_refuses_is_not_dialled() -> None:
     house.gate.refusal = DialRefused("country", "GB is not among the countries")
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=False)
-        await asyncio.sleep(0.1)
+        await transferring(house, attended=False)
         assert outputs(house)["t-blind"]["result"] == "policy"
         house.leg.emit(LegEnded("caller-hung-up"))
 
@@ -225,9 +210,7 @@ def test_an_outbound_call_keeps_the_policys_limit_when_it_is_put_through() -> No
         await asyncio.sleep(0.2)
         house.establish()
         house.callee(LegAnswered())
-        house.model("response.created", response={"id": "r1"})
-        house.model("response.output_item.done", response_id="r1", item=transfer_item(False))
-        house.model("response.done", response={"id": "r1", "status": "completed", "output": []})
+        asks_for_transfer(house, attended=False)
         await asyncio.sleep(0.1)
         house.callee(LegAnswered())
         await asyncio.sleep(3601)
@@ -266,18 +249,12 @@ def test_a_model_that_is_replaced_while_the_destination_is_briefed_is_told_with_
     house = House()
 
     async def story() -> None:
-        await asyncio.sleep(0.2)
-        asked_to_transfer(house, attended=True)
-        await asyncio.sleep(0.1)
-        house.callee(LegAnswered())
+        await consulting(house)
         house.lost()
         for link in house.agents.links:
             link.sent.clear()
         house.establish()
-        told = [
-            item["item"]["content"][0]["text"] for item in house.sent("conversation.item.create") if "content" in item["item"]
-        ]
-        assert any("is on hold" in text for text in told)
+        assert any("is on hold" in text for text in briefings(house))
         assert [tool["name"] for tool in house.sent("session.update")[-1]["session"]["tools"]] == [
             "complete_transfer",
             "cancel_transfer",

@@ -85,6 +85,8 @@ def test_a_redirected_conversation_ends_the_agent_and_runs_the_flow() -> None:
         house.model("response.created", response={"id": "r1"})
         house.model("response.output_item.done", response_id="r1", item=call_item(1))
         house.session.redirect((Say("one moment"), PlaySound("https://a.example/x.mp3", 2), Pause(3)))
+        assert house.sent("response.cancel")
+        house.model("response.done", response={"id": "r1", "status": "cancelled"})
         assert not any(link.is_open for link in house.agents.links)
 
     live(house, story)

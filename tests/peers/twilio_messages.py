@@ -11,6 +11,8 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from tests.peers.loopback import serve
+
 ACCOUNT_SID = "AC" + "0123456789abcdef" * 2
 AUTH_TOKEN = "canary-auth-token"
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -43,10 +45,8 @@ class TwilioMessages:
     async def __aenter__(self) -> TwilioMessages:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._runner, port = await serve(app)
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

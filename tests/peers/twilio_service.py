@@ -21,6 +21,7 @@ import aiohttp
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
+from tests.peers.loopback import serve
 from tests.peers.twilio_party import Party, Stream
 from tests.server.waiting import Watched
 
@@ -88,10 +89,8 @@ class TwilioService(Watched):
     async def __aenter__(self) -> TwilioService:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._runner, port = await serve(app)
+        self.url = f"http://127.0.0.1:{port}"
         self._http = aiohttp.ClientSession()
         return self
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -13,21 +12,10 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from tests.peers.loopback import Got, serve
+
 DEADLINE_S = 30.0
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Callback:
-    """One callback as it came."""
-
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass
@@ -46,7 +34,7 @@ class VeevoBackend:
     greeting: bytes = b""
     greeted: int = 0
     """How often the greeting was fetched."""
-    callbacks: list[Callback] = field(default_factory=list)
+    callbacks: list[Got] = field(default_factory=list)
     unsigned: list[str] = field(default_factory=list)
     """Paths of callbacks without the right signature."""
     url: str = ""
@@ -73,21 +61,18 @@ class VeevoBackend:
         app = web.Application()
         app.router.add_post("/calls/{kind}", self._called)
         app.router.add_get("/hello", self._greet)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
+        self._runner, self.port = await serve(app, self.port)
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def go_down(self) -> None:
         """Refuse connections."""
         await self._runner.cleanup()
 
-    def of(self, kind: str) -> list[Callback]:
+    def of(self, kind: str) -> list[Got]:
         """Callbacks of a kind: `start`, `tool`, `end`."""
         return [got for got in self.callbacks if got.path == f"/calls/{kind}"]
 
-    async def wait_for(self, kind: str, count: int = 1) -> list[Callback]:
+    async def wait_for(self, kind: str, count: int = 1) -> list[Got]:
         """Wait until so many callbacks of a kind have come."""
         return await self.until(lambda: got if len(got := self.of(kind)) >= count else None)
 
@@ -104,7 +89,7 @@ class VeevoBackend:
         if request.headers.get("X-Veevo-Signature") != expected:
             self.unsigned.append(request.path)
         async with self._changed:
-            self.callbacks.append(Callback(request.path, dict(request.headers), body))
+            self.callbacks.append(Got(request.path, dict(request.headers), body))
             self._changed.notify_all()
         match request.match_info["kind"]:
             case "start":

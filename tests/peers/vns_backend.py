@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -11,20 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.peers.loopback import Got, serve
+
 DEADLINE_S = 30.0
-
-
-@dataclass(frozen=True)
-class Got:
-    """One request as it came."""
-
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass
@@ -61,10 +49,7 @@ class VnsBackend:
         app.router.add_post("/callstart", self._start)
         app.router.add_post("/callend", self._end)
         app.router.add_post("/tools{rest:.*}", self._tool)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
-        self.port = self._runner.addresses[0][1]
+        self._runner, self.port = await serve(app, self.port)
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def go_down(self) -> None:

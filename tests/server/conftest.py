@@ -10,7 +10,8 @@ import pytest_asyncio
 from tests.server.exchange import Exchange, open_exchange
 from tests.server.house import House, Opener, open_house
 from tests.server.policies import open_policies
-from tests.server.veevo_house import VeevoHouse, dated_prices
+from tests.server.secure_house import SecureHouse, open_secure
+from tests.server.veevo_house import VeevoHouse, pricing
 from tests.server.veevo_house import house as open_veevo
 
 
@@ -45,10 +46,9 @@ async def shared_exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def exchange(shared_exchange: Exchange) -> AsyncIterator[Exchange]:
-    """The shared exchange with the customer's backend as new; afterwards nothing of any call may be left."""
-    shared_exchange.renew()
-    yield shared_exchange
-    await shared_exchange.all_given_back()
+    """The shared one."""
+    async with shared_exchange.as_new():
+        yield shared_exchange
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -61,19 +61,30 @@ async def shared_policies(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def policies(shared_policies: Exchange) -> AsyncIterator[Exchange]:
-    """The same with the customer's backend as new; afterwards nothing of any call may be left."""
-    shared_policies.renew()
-    yield shared_policies
-    await shared_policies.all_given_back()
+    """The same, as new."""
+    async with shared_policies.as_new():
+        yield shared_policies
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_secure(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecureHouse]:
+    """A server whose accounts differ in what they encrypt."""
+    async with open_secure(tmp_path_factory.mktemp("secure")) as secure:
+        yield secure
+
+
+@pytest.fixture
+def secure(shared_secure: SecureHouse) -> SecureHouse:
+    """The same with the customer's backend as new."""
+    shared_secure.exchange.renew()
+    return shared_secure
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shared_veevo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VeevoHouse]:
     """A Veevo customer's server, with prices that change with the day and names of models that are replaced."""
     folder = tmp_path_factory.mktemp("veevo")
-    prices = dated_prices(folder)
-    aliases = "retired, gpt-of-old=gpt-realtime-2.1-mini"
-    async with open_veevo(folder, SWITCHHOOK_PRICES=prices, SWITCHHOOK_MODEL_ALIASES=aliases, SWITCHHOOK_DRAIN_S="1") as home:
+    async with open_veevo(folder, SWITCHHOOK_DRAIN_S="1", **pricing(folder)) as home:
         yield home
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.peers.vns_backend import Got
+from tests.peers.loopback import Got, serve
 from tests.server.waiting import Watched
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -28,10 +28,8 @@ class Desk(Watched):
     async def __aenter__(self) -> Desk:
         app = web.Application(client_max_size=32 << 20)
         app.router.add_post("/{rest:.*}", self._take)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._runner, port = await serve(app)
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

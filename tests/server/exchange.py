@@ -129,6 +129,13 @@ class Exchange(House):
 
         return await eventually(find, f"a record where {condition} {values}")
 
+    @asynccontextmanager
+    async def as_new(self) -> AsyncIterator[None]:
+        """For one test: the customer's backend is as new, and afterwards nothing of any call may be left."""
+        self.renew()
+        yield
+        await self.all_given_back()
+
     async def all_given_back(self) -> None:
         """Wait until nothing of any call is left."""
         await self.quiet()

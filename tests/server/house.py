@@ -18,7 +18,7 @@ import aiohttp
 from switchhook_demo.phone import Call, Phone
 from tests.peers.server import Server, config
 from tests.peers.vns_backend import VnsBackend, start_reply
-from tests.server.listening import of_turn
+from tests.server.listening import of_turn, speech
 from tests.server.model import LiveSession, Model
 from tests.server.waiting import eventually
 
@@ -180,6 +180,23 @@ class House:
             await session.got("session.update")
             yield Talk(call, session, (await self.start_of(caller))["sessionGuid"])
 
+    async def short_call(self, model: Model) -> str:
+        """A whole call; its CallEnd came. Gives its name."""
+        async with self.talk(model) as talk:
+            await greeted(talk.session, talk.call)
+            await talk.call.hang_up()
+        await self.end_of(talk.guid)
+        return talk.guid
+
+    async def dropped_call(self) -> dict[str, Any]:
+        """A caller is answered and then hung up on; gives the CallEnd."""
+        caller = self.new_caller()
+        async with self.phone(caller) as telephone:
+            call = await telephone.dial(self.uri())
+            await call.answered()
+            assert await call.ended(30) == "them"
+        return await self.end_of((await self.start_of(caller))["sessionGuid"])
+
 
 def house_config(backend: VnsBackend, allow_from: Sequence[str] = ("127.0.0.1/32",)) -> dict[str, Any]:
     """Numbers of one account: one plain, and some with a setting of their own."""
@@ -211,3 +228,10 @@ async def open_house(
 async def ear_has(call: Call, frames: int, turn: int = 0, deadline_s: float = 10.0) -> None:
     """Wait until so many numbered frames of a turn have been heard."""
     await call.ear.until(lambda: len(of_turn(call.ear.packets, turn)) >= frames, deadline_s, f"{frames} frames of turn {turn}")
+
+
+async def greeted(session: LiveSession, call: Call, turn: int = 0) -> None:
+    """The agent's first words are heard."""
+    await session.got("response.create")
+    session.speaks(speech(200, turn=turn), "Hello!")
+    await ear_has(call, 10, turn=turn)

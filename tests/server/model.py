@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from tests.peers.loopback import serve
 from tests.peers.model import Event, ModelSession
 from tests.server.waiting import DEADLINE_S, Watched
 
@@ -130,10 +131,8 @@ class Model(Watched):
     async def __aenter__(self) -> Model:
         app = web.Application()
         app.router.add_get("/v1/realtime", self._serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"ws://127.0.0.1:{self._runner.addresses[0][1]}/v1/realtime?model=stub"
+        self._runner, port = await serve(app)
+        self.url = f"ws://127.0.0.1:{port}/v1/realtime?model=stub"
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

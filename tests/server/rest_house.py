@@ -19,6 +19,7 @@ from twilio.twiml.voice_response import VoiceResponse
 
 from switchhook_demo.phone import Call, Phone
 from switchhook_demo.sound import tone
+from tests.peers.loopback import serve
 from tests.peers.party import PartyCall
 from tests.peers.ports import free_port
 from tests.peers.server import Server, config
@@ -28,7 +29,7 @@ from tests.peers.veevo_backend import VeevoBackend
 from tests.server.exchange import hears
 from tests.server.listening import caller_tone
 from tests.server.model import LiveSession, Model
-from tests.server.twilio_house import PUBLIC, PUBLIC_MEDIA
+from tests.server.twilio_house import PUBLIC_SETTINGS, lead
 from tests.server.waiting import eventually
 
 T = TypeVar("T")
@@ -60,10 +61,8 @@ class Customer:
         app.router.add_route("*", "/sound.wav", self._sound)
         app.router.add_get("/bot", self._bot)
         app.router.add_route("*", "/{name}", self._page)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._runner, port = await serve(app)
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -236,22 +235,12 @@ async def open_house(
             twilio = await opened.enter_async_context(TwilioService(*over_twilio))
             made["trunks"] = []
             made["accounts"][0]["twilio"]["rest_base_url"] = twilio.url
-            settings = {**_public(twilio), **settings}
+            settings = {**PUBLIC_SETTINGS, "SWITCHHOOK_TWILIO_REST_URL": twilio.url, "SWITCHHOOK_DRAIN_S": "1", **settings}
         tune(made)
         server = await opened.enter_async_context(Server(folder, made, **settings))
         if twilio is not None:
-            _lead(twilio, server)
+            lead(twilio, server)
         yield RestHouse(server, backend, model, customer, port, twilio)
-
-
-def _public(twilio: TwilioService) -> dict[str, str]:
-    known = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
-    return {**known, "SWITCHHOOK_TWILIO_REST_URL": twilio.url, "SWITCHHOOK_DRAIN_S": "1"}
-
-
-def _lead(twilio: TwilioService, server: Server) -> None:
-    twilio.routes = {PUBLIC: server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{server.media_port}"}
-    twilio.voice_url, twilio.status_url = f"{PUBLIC}/voice", f"{PUBLIC}/twilio/status"
 
 
 async def do(work: Callable[[], T]) -> T:

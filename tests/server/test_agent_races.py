@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.server.call_end import spoken_lines
-from tests.server.house import House, ear_has
+from tests.server.house import House, ear_has, greeted
 from tests.server.listening import AGENT_HZ, CALLER_HZ, FRAME_MS, caller_tone, heard_tone, of_turn, pcm24_tone, speech
 from tests.server.model import LiveSession, Model
 
@@ -153,9 +153,7 @@ async def test_a_goodbye_that_is_never_said_ends_the_call(house: House) -> None:
         house.answer_with(model, ["vns_end_conversation"])
         async with house.talk(model) as talk:
             session = talk.session
-            await session.got("response.create")
-            session.speaks(speech(200), "Hello!")
-            await ear_has(talk.call, 10)
+            await greeted(session, talk.call)
             session.calls_tool("call_1", "vns_end_conversation", {"farewell": "Goodbye."})
             await session.got("response.create", 2)
             session.silent = True
@@ -170,9 +168,7 @@ async def test_a_model_whose_host_hangs_while_nothing_is_asked_of_it(house: Hous
         house.answer_with(model)
         async with house.talk(model) as talk:
             first = talk.session
-            await first.got("response.create")
-            first.speaks(speech(200), "Hello!")
-            await ear_has(talk.call, 10)
+            await greeted(first, talk.call)
             first.freeze()
             second = await model.until(lambda: model.sessions[1] if len(model.sessions) > 1 else None, "a second session", 60)
             await second.until(lambda: ("assistant", "Hello!") in second.texts(), "the talk so far")

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from switchhook_demo.phone import CallRefusedError, Phone
-from tests.server.house import House, ear_has, house_config, open_house
-from tests.server.listening import speech
+from tests.server.house import House, greeted, house_config, open_house
 from tests.server.model import Model
 from tests.server.waiting import eventually
 
@@ -121,9 +120,7 @@ async def test_health_readiness_and_figures(house: House) -> None:
     async with Model() as model:
         house.answer_with(model)
         async with house.talk(model) as talk:
-            await talk.session.got("response.create")
-            talk.session.speaks(speech(200), "Hello!")
-            await ear_has(talk.call, 10)
+            await greeted(talk.session, talk.call)
             assert (await house.metrics())["switchhook_calls_live"] == 1
             await talk.call.hang_up()
         await house.end_of(talk.guid)

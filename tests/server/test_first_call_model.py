@@ -9,7 +9,7 @@ import pytest
 
 from switchhook_demo.phone import Phone
 from tests.server.call_end import log_texts, spoken_lines
-from tests.server.house import House, ear_has
+from tests.server.house import House, ear_has, greeted
 from tests.server.listening import AGENT_HZ, CALLER_HZ, agent_tone, caller_tone, heard_tone, of_turn, speech
 from tests.server.model import Model
 
@@ -86,12 +86,7 @@ async def test_a_model_that_refuses_the_session(house: House) -> None:
     async with Model() as model:
         reply = house.answer_with(model)
         reply["session"]["audio"]["output"]["format"] = {"type": "audio/telegraph"}
-        caller = house.new_caller()
-        async with Phone(user=caller) as phone:
-            call = await phone.dial(house.uri())
-            await call.answered()
-            assert await call.ended(30) == "them"
-        end = await house.end_of((await house.start_of(caller))["sessionGuid"])
+        end = await house.dropped_call()
         assert all([str(refusal) for refusal in session.errors] == ["output format"] for session in model.sessions)
         for session in model.sessions:
             session.errors.clear()
@@ -109,9 +104,7 @@ async def test_a_half_open_model_is_found_by_its_silence(house: House) -> None:
             await first.got("response.create")
             first.silent = True
             second = await model.until(lambda: model.sessions[1] if len(model.sessions) > 1 else None, "a second session", 60)
-            await second.got("response.create")
-            second.speaks(speech(200), "Hello!")
-            await ear_has(talk.call, 10)
+            await greeted(second, talk.call)
             await talk.call.hang_up()
         end = await house.end_of(talk.guid)
     assert (end["status"], spoken_lines(end)) == (0, ["AI : Hello!"])
@@ -151,9 +144,7 @@ async def test_who_speaks_only_when_spoken_to(house: House) -> None:
         async with house.talk(model) as talk:
             session = talk.session
             assert session.session["audio"]["input"]["turn_detection"] == detection
-            await session.got("response.create")
-            session.speaks(speech(200, turn=1), "Hello!")
-            await ear_has(talk.call, 10, turn=1)
+            await greeted(session, talk.call, turn=1)
             session.caller_spoke("Hi.")
             session.speaks(speech(200, turn=2), "How are you?")
             await ear_has(talk.call, 10, turn=2)

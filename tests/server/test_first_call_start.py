@@ -15,8 +15,7 @@ from tests.peers.ports import free_port
 from tests.peers.vns_backend import VnsBackend
 from tests.server.call_end import FIELDS, TICKS, log_texts
 from tests.server.desk import Answer, Desk, breaks, never, redirects, replies, replies_json
-from tests.server.house import House, ear_has, house_config, open_house
-from tests.server.listening import speech
+from tests.server.house import House, greeted, house_config, open_house
 from tests.server.model import Model
 from tests.server.waiting import eventually
 
@@ -169,9 +168,7 @@ async def test_a_sloppy_reply_is_a_call_all_the_same(office: Office) -> None:
             assert update["session"]["instructions"] == "Two\tlines"
             assert update["session"]["temperature"] == 0.8
             assert (session.headers["OpenAI-Beta"], session.headers["Authorization"]) == ("realtime=v1", "Bearer x")
-            await session.got("response.create")
-            session.speaks(speech(200), "Hello!")
-            await ear_has(call, 10)
+            await greeted(session, call)
             await call.hang_up()
         end = await office.end_of_caller(caller)
     assert (end["status"], len(end["transcription"])) == (0, 1)

@@ -7,7 +7,7 @@ import pytest
 from tests.peers.party import Party
 from tests.server.call_end import spoken_lines
 from tests.server.exchange import DESTINATION, TRANSFER, Caller, Exchange, talking
-from tests.server.house import House, ear_has
+from tests.server.house import House, ear_has, greeted
 from tests.server.listening import speech
 from tests.server.model import Model
 
@@ -47,9 +47,7 @@ async def test_a_model_that_never_writes_them_down_holds_no_call_end_back(house:
         house.answer_with(model)
         async with house.talk(model) as talk:
             session = talk.session
-            await session.got("response.create")
-            session.speaks(speech(200), "Hello!")
-            await ear_has(talk.call, 10)
+            await greeted(session, talk.call)
             session.speech_stopped(session.speech_started())
             session.calls_tool("call_1", "vns_get_utc_datetime", {})
             await session.output_of("call_1")  # the server knows of the turn

@@ -8,22 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.server.call_end import TICKS, spoken_lines
-from tests.server.house import House, Opener, ear_has, open_house
+from tests.server.house import Opener, ear_has, open_house
 from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, loud_part, peak_hz, recorded, speech
 from tests.server.model import Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-async def _short_call(house: House, model: Model) -> str:
-    """A whole call; its CallEnd came, and so did every one that was due before it."""
-    async with house.talk(model) as talk:
-        await talk.session.got("response.create")
-        talk.session.speaks(speech(100), "Hello!")
-        await ear_has(talk.call, 5)
-        await talk.call.hang_up()
-    await house.end_of(talk.guid)
-    return talk.guid
 
 
 async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path, opener: Opener) -> None:
@@ -51,7 +40,7 @@ async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path, opener: Opener) ->
         assert abs(peak_hz(loud_part(agent)[:8000]) - AGENT_HZ) < NEAR_HZ
         await house.server.kill()
         await house.server.start()
-        await _short_call(house, model)
+        await house.short_call(model)
         assert len(house.ends_of(talk.guid)) == 1
 
 
@@ -59,11 +48,11 @@ async def test_kill_9_after_the_acknowledgement(tmp_path: Path) -> None:
     """What was acknowledged is not sent again."""
     async with open_house(tmp_path) as house, Model() as model:
         house.answer_with(model)
-        first = await _short_call(house, model)
+        first = await house.short_call(model)
         await house.idle()
         await house.server.kill()
         await house.server.start()
-        await _short_call(house, model)
+        await house.short_call(model)
         await house.idle()
         assert len(house.ends_of(first)) == 1
 
@@ -82,7 +71,7 @@ async def test_kill_9_while_call_start_is_under_way(tmp_path: Path, opener: Open
         await house.server.start()
         end = await house.end_of(guid)
         assert (end["status"], end["callConnected"]) == (5, None)
-        await _short_call(house, model)
+        await house.short_call(model)
         assert len(house.ends_of(guid)) == 1
 
 
@@ -116,7 +105,7 @@ async def test_a_spool_that_no_encoder_takes_stops_nobody(tmp_path: Path) -> Non
     (spool / "audio").write_bytes(b"\xff" * 16_000)
     async with open_house(tmp_path) as house, Model() as model:
         house.answer_with(model, recordCall=True, recordCallFormat="wav")
-        await house.recording(await _short_call(house, model), "wav")
+        await house.recording(await house.short_call(model), "wav")
         assert spool.exists()
         assert await house.server.stop() == 0
     assert "left-behind" in house.server.log.read_text()

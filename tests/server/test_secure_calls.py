@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from switchhook_demo.phone import CallRefusedError
 from tests.peers.baresip import BaresipLine, baresip_line
@@ -33,30 +31,18 @@ from tests.server.trunk_house import Keys, at, trunk
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("baresip")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecureHouse]:
-    """One for all tests here."""
-    async with open_secure(tmp_path_factory.mktemp("secure")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _as_new(house: SecureHouse) -> None:
-    house.exchange.backend.requests.clear()
-
-
 # -- callers
 
 
 @pytest.mark.parametrize("mode", [MUST, CAN])
 @pytest.mark.parametrize("codec", ["PCMU/8000/1", "PCMA/8000/1"])
-async def test_a_caller_who_encrypts(house: SecureHouse, tmp_path: Path, mode: str, codec: str) -> None:
+async def test_a_caller_who_encrypts(secure: SecureHouse, tmp_path: Path, mode: str, codec: str) -> None:
     """The trunk requires it: agent and caller hear each other."""
-    line = BaresipLine(house.exchange.new_caller(), SECURE_HOST, parameters=mode, codecs=codec)
-    async with telephone_talks(house.exchange, tmp_path, line, house.exchange.uri()) as caller:
+    line = BaresipLine(secure.exchange.new_caller(), SECURE_HOST, parameters=mode, codecs=codec)
+    async with telephone_talks(secure.exchange, tmp_path, line, secure.exchange.uri()) as caller:
         assert encrypts(caller.phone)
         caller.phone.command("hangup")
-        end = await house.exchange.end_of(caller.guid)
+        end = await secure.exchange.end_of(caller.guid)
     assert (end["status"], end["errorMessage"]) == (0, "No Errors")
 
 
@@ -82,25 +68,25 @@ async def test_a_caller_over_tls_who_encrypts(tmp_path: Path) -> None:
     assert (end["status"], end["errorMessage"]) == (0, "No Errors")
 
 
-async def test_a_plain_caller_where_srtp_is_required(house: SecureHouse) -> None:
+async def test_a_plain_caller_where_srtp_is_required(secure: SecureHouse) -> None:
     """488 before anybody is asked what to do with the call."""
-    async with Party(SECURE_HOST, house.exchange.new_caller()) as telephone:
-        call = await telephone.dial(house.exchange.uri())
+    async with Party(SECURE_HOST, secure.exchange.new_caller()) as telephone:
+        call = await telephone.dial(secure.exchange.uri())
         with pytest.raises(CallRefusedError) as refused:
             await call.answered()
     assert refused.value.status == 488
-    assert not house.exchange.backend.requests
-    assert await house.exchange.record_of(telephone.user) == ("client-error", "line-refused-488")
+    assert not secure.exchange.backend.requests
+    assert await secure.exchange.record_of(telephone.user) == ("client-error", "line-refused-488")
 
 
-async def test_a_caller_who_insists_on_srtp_where_there_is_none(house: SecureHouse, tmp_path: Path) -> None:
-    line = BaresipLine(house.exchange.new_caller(), "127.0.0.1", parameters=MUST)
+async def test_a_caller_who_insists_on_srtp_where_there_is_none(secure: SecureHouse, tmp_path: Path) -> None:
+    line = BaresipLine(secure.exchange.new_caller(), "127.0.0.1", parameters=MUST)
     write_wav(tmp_path / "caller.wav", CALLER_HZ, SOURCE_MS)
     async with baresip_line(tmp_path / "caller", tmp_path / "caller.wav", line) as phone:
-        phone.command("dial", house.exchange.uri())
+        phone.command("dial", secure.exchange.uri())
         closed = await phone.until_event("CALL_CLOSED", 20)
     assert "488" in str(closed["param"])
-    assert not house.exchange.backend.requests
+    assert not secure.exchange.backend.requests
 
 
 # -- whom we call
@@ -118,12 +104,12 @@ async def test_a_caller_who_insists_on_srtp_where_there_is_none(house: SecureHou
     ],
     ids=["required", "required-and-optional", "offered", "offered-and-not-taken", "off", "over-tls"],
 )
-async def test_a_telephone_that_we_call(house: SecureHouse, tmp_path: Path, number: str, mode: str, encrypted: bool) -> None:
+async def test_a_telephone_that_we_call(secure: SecureHouse, tmp_path: Path, number: str, mode: str, encrypted: bool) -> None:
     """Agent and party hear each other, encrypted as the trunk and the telephone agree."""
-    identity = house.authority.vouch_for("127.0.0.1")
-    async with Model() as model, telephone_at(house.exchange, tmp_path, parameters=mode, identity=identity) as phone:
-        house.exchange.answer_with(model)
-        guid = await house.exchange.place(number, calledNumber=DESTINATION)
+    identity = secure.authority.vouch_for("127.0.0.1")
+    async with Model() as model, telephone_at(secure.exchange, tmp_path, parameters=mode, identity=identity) as phone:
+        secure.exchange.answer_with(model)
+        guid = await secure.exchange.place(number, calledNumber=DESTINATION)
         session = await model.session()
         await session.got("response.create")
         session.speaks(agent_tone(2000), "Hello!")
@@ -131,16 +117,16 @@ async def test_a_telephone_that_we_call(house: SecureHouse, tmp_path: Path, numb
         await model_hears(session, DESTINATION_HZ)
         assert encrypts(phone) is encrypted
         phone.command("hangup")
-        end = await house.exchange.end_of(guid)
+        end = await secure.exchange.end_of(guid)
     assert (end["status"], end["outboundCallResult"], end["errorMessage"]) == (0, "Connected", "No Errors")
 
 
 @pytest.mark.parametrize(("number", "mode"), [(NUMBER, ""), (PLAIN, MUST)], ids=["it-does-not", "we-do-not"])
-async def test_a_telephone_that_will_not_agree(house: SecureHouse, tmp_path: Path, number: str, mode: str) -> None:
+async def test_a_telephone_that_will_not_agree(secure: SecureHouse, tmp_path: Path, number: str, mode: str) -> None:
     """No sound goes in the clear where one side insists: the call has failed, and CallEnd says why."""
-    async with Model() as model, telephone_at(house.exchange, tmp_path, parameters=mode) as phone:
-        house.exchange.answer_with(model)
-        guid = await house.exchange.place(number, calledNumber=DESTINATION)
-        end = await house.exchange.end_of(guid)
+    async with Model() as model, telephone_at(secure.exchange, tmp_path, parameters=mode) as phone:
+        secure.exchange.answer_with(model)
+        guid = await secure.exchange.place(number, calledNumber=DESTINATION)
+        end = await secure.exchange.end_of(guid)
         assert "SIP/2.0 488" in "".join(phone.messages("SIP/2.0"))
     assert (end["status"], end["outboundCallResult"], end["callConnected"]) == (0, "Failed", None)

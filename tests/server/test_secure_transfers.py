@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.peers.baresip import BaresipLine
 from tests.peers.party import Party
@@ -23,29 +21,17 @@ from tests.server.exchange import (
     transfer_of,
 )
 from tests.server.listening import CALLER_HZ, caller_tone
-from tests.server.secure_house import CAN, MUST, PLAIN, PLAIN_SECURE_HOST, SECURE_HOST, SecureHouse, open_secure
+from tests.server.secure_house import CAN, MUST, PLAIN, PLAIN_SECURE_HOST, SECURE_HOST, SecureHouse
 from tests.server.telephones import encrypts, telephone_at, telephone_talks
 from tests.server.test_transfers_baresip import talk_together, telephone_hears
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("baresip")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SecureHouse]:
-    """One for all tests here."""
-    async with open_secure(tmp_path_factory.mktemp("secure")) as made:
-        yield made
-
-
-@pytest.fixture(autouse=True)
-def _as_new(house: SecureHouse) -> None:
-    house.exchange.backend.requests.clear()
-
-
-async def test_a_plain_caller_and_a_destination_that_encrypts(house: SecureHouse, tmp_path: Path) -> None:
+async def test_a_plain_caller_and_a_destination_that_encrypts(secure: SecureHouse, tmp_path: Path) -> None:
     async with (
-        telephone_at(house.exchange, tmp_path, parameters=MUST) as destination,
-        conversation(house.exchange) as (caller, _),
+        telephone_at(secure.exchange, tmp_path, parameters=MUST) as destination,
+        conversation(secure.exchange) as (caller, _),
     ):
         await agent_is_heard(caller.call, caller.session)
         caller.call.start_saying(caller_tone(LONG_MS))
@@ -60,12 +46,12 @@ async def test_a_plain_caller_and_a_destination_that_encrypts(house: SecureHouse
     assert (end["status"], transfer_of(end)["transferCallResult"]) == (0, "Connected")
 
 
-async def test_a_caller_who_encrypts_and_a_plain_destination(house: SecureHouse, tmp_path: Path) -> None:
-    exchange = house.exchange
+async def test_a_caller_who_encrypts_and_a_plain_destination(secure: SecureHouse, tmp_path: Path) -> None:
+    exchange = secure.exchange
     line = BaresipLine(exchange.new_caller(), PLAIN_SECURE_HOST, parameters=MUST)
     async with (
         telephone_talks(exchange, tmp_path, line, exchange.uri(PLAIN)) as caller,
-        Party(user=CALLED, port=house.port, answers=True) as party,
+        Party(user=CALLED, port=secure.port, answers=True) as party,
     ):
         assert encrypts(caller.phone)
         caller.transfers()
@@ -79,9 +65,9 @@ async def test_a_caller_who_encrypts_and_a_plain_destination(house: SecureHouse,
 
 
 @pytest.mark.parametrize("mode", [MUST, CAN])
-async def test_both_encrypt(house: SecureHouse, tmp_path: Path, mode: str) -> None:
+async def test_both_encrypt(secure: SecureHouse, tmp_path: Path, mode: str) -> None:
     """With keys of their own on each side."""
-    exchange = house.exchange
+    exchange = secure.exchange
     line = BaresipLine(exchange.new_caller(), SECURE_HOST, parameters=mode)
     async with (
         telephone_talks(exchange, tmp_path, line, exchange.uri()) as caller,
@@ -97,9 +83,9 @@ async def test_both_encrypt(house: SecureHouse, tmp_path: Path, mode: str) -> No
     assert (end["status"], transfer_of(end)["transferCallResult"]) == (0, "Connected")
 
 
-async def test_a_destination_that_will_not_encrypt(house: SecureHouse, tmp_path: Path) -> None:
+async def test_a_destination_that_will_not_encrypt(secure: SecureHouse, tmp_path: Path) -> None:
     """488: the caller stays with the agent, encrypted as before."""
-    exchange = house.exchange
+    exchange = secure.exchange
     line = BaresipLine(exchange.new_caller(), SECURE_HOST, parameters=MUST)
     async with (
         telephone_talks(exchange, tmp_path, line, exchange.uri()) as caller,

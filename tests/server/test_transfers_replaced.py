@@ -102,25 +102,27 @@ async def test_an_invite_takes_the_place_of_a_destination_that_is_being_briefed(
 # -- an attended REFER whose peer leaves at once ----------------------------------------------------------------------
 
 
-async def _handed_over(caller: Caller, call: PartyCall) -> None:
-    """The caller's line takes the REFER and hangs up before its new call has come."""
-    await caller.session.got("response.create", 2)
-    caller.session.calls_tool("call_c", "complete_transfer", {})
-    await asyncio.wait_for(caller.call.referred.wait(), 10)
-    await caller.call.hang_up()
-    assert (await call.reinvite("sendrecv")).status == 200
-    assert call.ended_at is None
-
-
-async def test_the_destination_waits_for_the_call_that_takes_its_place(exchange: Exchange) -> None:
-    """Its phone ends our call when the new one is there; CallEnd tells that the caller was referred out."""
+@asynccontextmanager
+async def _handed_over(exchange: Exchange) -> AsyncIterator[tuple[Caller, PartyCall]]:
+    """The caller's line takes the REFER and hangs up before its new call has come; (caller, destination's call)."""
     async with (
         conversation(exchange, REFERRING, REFERRING_HOST) as (caller, _),
         exchange.party(DESTINATION, answers=True) as party,
     ):
         caller.transfers(attended=True)
         call = await party.call()
-        await _handed_over(caller, call)
+        await caller.session.got("response.create", 2)
+        caller.session.calls_tool("call_c", "complete_transfer", {})
+        await asyncio.wait_for(caller.call.referred.wait(), 10)
+        await caller.call.hang_up()
+        assert (await call.reinvite("sendrecv")).status == 200
+        assert call.ended_at is None
+        yield caller, call
+
+
+async def test_the_destination_waits_for_the_call_that_takes_its_place(exchange: Exchange) -> None:
+    """Its phone ends our call when the new one is there; CallEnd tells that the caller was referred out."""
+    async with _handed_over(exchange) as (caller, call):
         await call.hang_up()
         end = await caller.end()
     assert (transfer_of(end)["transferCallResult"], end["callReferredOut"], end["status"]) == ("Successful", True, 0)
@@ -128,13 +130,7 @@ async def test_the_destination_waits_for_the_call_that_takes_its_place(exchange:
 
 async def test_the_destination_does_not_wait_for_ever(exchange: Exchange) -> None:
     """No call takes its place: it is let go, and CallEnd does not say that anybody was connected."""
-    async with (
-        conversation(exchange, REFERRING, REFERRING_HOST) as (caller, _),
-        exchange.party(DESTINATION, answers=True) as party,
-    ):
-        caller.transfers(attended=True)
-        call = await party.call()
-        await _handed_over(caller, call)
+    async with _handed_over(exchange) as (caller, call):
         assert await call.ended() == "them"
         end = await caller.end()
     assert (transfer_of(end)["transferCallResult"], end["callReferredOut"], end["status"]) == ("Failed", False, 0)

@@ -118,15 +118,20 @@ async def test_a_transfer_beyond_a_trunks_number(policies: Exchange) -> None:
         policies.answer_with(model)
         one, one_call, _ = await begun(policies, FULL, model, first)
         two, two_call, _ = await begun(policies, FULL, model, second)
-        caller.transfers()
-        reason = "The number could not be reached for technical reasons."
-        output = json.loads(await caller.session.output_of("call_t"))
-        assert output == {"status": "failed", "transferCallResult": "Failed", "reason": reason}
-        await caller.session.until(lambda: caller.session.requests > 1, "the agent goes on")
-        await agent_is_clear(caller.call, caller.session)
+        await _finds_no_line(caller)
         await ended(policies, one, one_call)
         await _put_through(caller, first)
         await ended(policies, two, two_call)
+
+
+async def _finds_no_line(caller: Caller) -> None:
+    """The destination cannot be called, and the caller is back with the agent."""
+    caller.transfers()
+    reason = "The number could not be reached for technical reasons."
+    output = json.loads(await caller.session.output_of("call_t"))
+    assert output == {"status": "failed", "transferCallResult": "Failed", "reason": reason}
+    await caller.session.until(lambda: caller.session.requests > 1, "the agent goes on")
+    await agent_is_clear(caller.call, caller.session)
 
 
 async def _put_through(caller: Caller, party: Party) -> None:
@@ -254,11 +259,6 @@ async def test_the_only_trunk_has_a_closed_port(policies: Exchange) -> None:
 async def test_a_transfer_to_a_closed_port(policies: Exchange) -> None:
     """The caller is back with the agent at once."""
     async with conversation(policies, ONE_CALL.number, ONE_CALL.host) as (caller, _):
-        caller.transfers()
-        reason = "The number could not be reached for technical reasons."
-        output = json.loads(await caller.session.output_of("call_t"))
-        assert output == {"status": "failed", "transferCallResult": "Failed", "reason": reason}
-        await caller.session.until(lambda: caller.session.requests > 1, "the agent goes on")
-        await agent_is_clear(caller.call, caller.session)
+        await _finds_no_line(caller)
         await caller.call.hang_up()
         assert transfer_of(await caller.end())["transferCallResult"] == "Failed"

@@ -10,7 +10,7 @@ import pytest
 
 from switchhook_demo.phone import Call
 from tests.server.call_end import spoken_lines
-from tests.server.house import House, ear_has
+from tests.server.house import House, ear_has, greeted
 from tests.server.listening import FRAME_MS, frames_heard, of_turn, speech
 from tests.server.model import LiveSession, Model
 
@@ -103,9 +103,7 @@ async def test_keys_become_a_turn_of_the_caller(house: House) -> None:
         house.answer_with(model)
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
-            await session.got("response.create")
-            session.speaks(speech(100, turn=1), "Hello!")
-            await ear_has(call, 5, turn=1)
+            await greeted(session, call, turn=1)
             await call.press("123#")
             await session.until(lambda: len(_typed(session)) == 1, "the first number")
             await session.got("response.create", 2)
@@ -129,9 +127,7 @@ async def test_keys_that_come_by_events_and_by_info_count_once(house: House) -> 
         house.answer_with(model)
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
-            await session.got("response.create")
-            session.speaks(speech(100, turn=1), "Hello!")
-            await ear_has(call, 5, turn=1)
+            await greeted(session, call, turn=1)
             for digit in "123":
                 await call.press(digit)
                 await call.press(digit, method="info")
@@ -151,9 +147,7 @@ async def test_the_farewell_is_heard_in_full(house: House) -> None:
         house.answer_with(model, ["vns_end_conversation"])
         async with house.talk(model) as talk:
             call, session = talk.call, talk.session
-            await session.got("response.create")
-            session.speaks(speech(100, turn=1), "Hello!")
-            await ear_has(call, 5, turn=1)
+            await greeted(session, call, turn=1)
             session.calls_tool("call_1", "vns_end_conversation", {"user_input": "bye", "farewell": "So long, Ada."})
             assert json.loads(await session.output_of("call_1")) == {"status": "ending"}
             wish = (await session.got("response.create", 2))[-1]["response"]

@@ -13,14 +13,14 @@ import pytest_asyncio
 
 from tests.server import test_veevo_configuration, test_veevo_costs, test_veevo_dialects
 from tests.server.one_suite import both_legs, left_out_in_vain
-from tests.server.veevo_house import VeevoHouse, VeevoTalk, dated_prices, greeted
+from tests.server.veevo_house import VeevoHouse, VeevoTalk, greeted, pricing
 from tests.server.veevo_twilio_house import VeevoHouseOverTwilio, open_veevo_over_twilio
 from tests.server.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ONE_LEG = {
-    "test_every_way_not_to_take_a_call": "tells statuses of SIP; its like is in test_veevo_twilio",
+    "test_every_way_not_to_take_a_call": "tells statuses of SIP; its like is in test_veevo_twilio_replies",
     "test_a_refusal_with_a_message_is_spoken": "it brings no credentials, and a call that nothing proves is not answered",
     "test_without_the_setting_no_name_is_replaced": "of a setting, no line takes part",
     "test_a_vns_call_has_its_costs_in_its_record": "of another contract, and the price of a SIP minute",
@@ -33,9 +33,7 @@ MEDIA_TIMEOUT_S = 5
 async def shared_veevo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VeevoHouseOverTwilio]:
     """Lives as long as this module's tests; prices and names of models as over SIP."""
     folder = tmp_path_factory.mktemp("veevo")
-    aliases = "retired, gpt-of-old=gpt-realtime-2.1-mini"
-    settings = {"SWITCHHOOK_PRICES": dated_prices(folder), "SWITCHHOOK_MODEL_ALIASES": aliases}
-    async with open_veevo_over_twilio(folder, **settings) as veevo:
+    async with open_veevo_over_twilio(folder, **pricing(folder)) as veevo:
         yield veevo
 
 

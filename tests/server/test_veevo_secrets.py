@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -20,8 +19,9 @@ from tests.server.canaries import DATABASE_PASSWORD, singing, singing_files, sin
 from tests.server.house import function
 from tests.server.listening import AGENT_HZ, agent_tone, heard_tone
 from tests.server.model import LiveSession, Model
-from tests.server.twilio_house import PUBLIC, PUBLIC_MEDIA
-from tests.server.veevo_house import CANARIES, MANAGEMENT_KEY, NUMBER, content, reply
+from tests.server.twilio_house import PUBLIC_SETTINGS, lead
+from tests.server.veevo_house import CANARIES, MANAGEMENT_KEY, NUMBER, reply
+from tests.server.veevo_twilio_house import without_pair
 from tests.server.waiting import eventually
 from tests.store.opening import PostgresDatabases, postgres_databases
 
@@ -91,21 +91,17 @@ async def _house(folder: Path, url: str) -> AsyncIterator[There]:
         Model() as model,
         VeevoBackend(CANARIES["secret"], told) as backend,
     ):
-        made: dict[str, Any] = content(backend, model)
-        made["trunks"] = []
-        del made["accounts"][0]["twilio"]  # all credentials come with the call
+        made = without_pair(backend, model)
         made["numbers"][0]["builtin_tools"] = ["end_call", "transfer_call"]
         settings = {
             "SWITCHHOOK_DATABASE_URL": url,
             "SWITCHHOOK_LOG_LEVEL": "debug",
-            "SWITCHHOOK_PUBLIC_URL": PUBLIC,
-            "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA,
+            **PUBLIC_SETTINGS,
             "SWITCHHOOK_TWILIO_REST_URL": twilio.url,
             "SWITCHHOOK_DRAIN_S": "1",
         }
         async with Server(folder, made, **settings) as server:
-            twilio.routes = {PUBLIC: server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{server.media_port}"}
-            twilio.voice_url = f"{PUBLIC}/voice"
+            lead(twilio, server, status=None)
             yield There(server, twilio, backend, model, url)
 
 

@@ -57,10 +57,9 @@ async def shared_exchange(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def exchange(shared_exchange: ExchangeOverTwilio) -> AsyncIterator[ExchangeOverTwilio]:
-    """The customer's backend as new; afterwards nothing of any call may be left."""
-    shared_exchange.renew()
-    yield shared_exchange
-    await shared_exchange.all_given_back()
+    """The shared one."""
+    async with shared_exchange.as_new():
+        yield shared_exchange
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.peers.server import Server
 from tests.peers.twilio_party import Party
 from tests.peers.twilio_service import CarriedCall, TwilioService
 from tests.peers.vns_backend import VnsBackend
@@ -17,6 +18,7 @@ from tests.server.model import LiveSession, Model
 
 PUBLIC = "https://voice.example.com"
 PUBLIC_MEDIA = "wss://media.example.com"
+PUBLIC_SETTINGS: Mapping[str, str] = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,12 @@ def over_twilio(content: dict[str, Any], twilio: TwilioService) -> dict[str, Any
     return content
 
 
+def lead(twilio: TwilioService, server: Server, voice: str = "/voice", status: str | None = "/twilio/status") -> None:
+    """The public addresses lead to this server; Twilio asks it at `voice` and tells it at `status`, if anywhere."""
+    twilio.routes = {PUBLIC: server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{server.media_port}"}
+    twilio.voice_url, twilio.status_url = PUBLIC + voice, status and PUBLIC + status
+
+
 @asynccontextmanager
 async def open_twilio_house(
     folder: Path,
@@ -82,12 +90,9 @@ async def open_twilio_house(
 ) -> AsyncIterator[TwilioHouse]:
     """A house of its own for a test."""
     async with TwilioService() as twilio:
-        public = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
         made = lambda backend: content(backend, twilio)  # noqa: E731
-        async with open_house(folder, made, **public, **dict(settings)) as house:
-            twilio.routes = {PUBLIC: house.server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{house.server.media_port}"}
-            twilio.voice_url = f"{PUBLIC}/twilio/voice"
-            twilio.status_url = f"{PUBLIC}/twilio/status"
+        async with open_house(folder, made, **PUBLIC_SETTINGS, **settings) as house:
+            lead(twilio, house.server, "/twilio/voice")
             yield TwilioHouse(house, twilio)
             for call in list(twilio.calls.values()):
                 call.party.hang_up()

@@ -16,8 +16,9 @@ import aiohttp
 import yaml
 
 from switchhook_demo.phone import Call, Phone
+from tests.peers.loopback import Got
 from tests.peers.server import Server, config
-from tests.peers.veevo_backend import Callback, VeevoBackend
+from tests.peers.veevo_backend import VeevoBackend
 from tests.server.house import ear_has, function
 from tests.server.listening import speech
 from tests.server.model import LiveSession, Model
@@ -60,7 +61,7 @@ class VeevoTalk:
 
     call: Call
     session: LiveSession
-    start: Callback
+    start: Got
     caller: str
 
     @property
@@ -102,16 +103,16 @@ class VeevoHouse:
             await session.got("session.update")
             yield VeevoTalk(call, session, await self.start_of(caller), caller)
 
-    async def start_of(self, caller: str) -> Callback:
+    async def start_of(self, caller: str) -> Got:
         """Wait for the onCallStart of a caller."""
         wanted = caller.encode()
         return await self.backend.until(lambda: next((got for got in self.backend.of("start") if wanted in got.body), None))
 
-    async def end_of(self, sid: str) -> Callback:
+    async def end_of(self, sid: str) -> Got:
         """Wait for the onCallEnd of a call."""
         return await self.backend.until(lambda: next(iter(self.ends_of(sid)), None))
 
-    def ends_of(self, sid: str) -> list[Callback]:
+    def ends_of(self, sid: str) -> list[Got]:
         """Every onCallEnd of a call that came."""
         return [got for got in self.backend.of("end") if got.json["callSid"] == sid]
 
@@ -180,6 +181,11 @@ def dated_prices(folder: Path) -> str:
     path = folder / "prices.yaml"
     path.write_text(yaml.safe_dump({"models": models, "carriers": [sip]}))
     return str(path)
+
+
+def pricing(folder: Path) -> dict[str, str]:
+    """Settings: prices that change with the day and names of models that are replaced."""
+    return {"SWITCHHOOK_PRICES": dated_prices(folder), "SWITCHHOOK_MODEL_ALIASES": "retired, gpt-of-old=gpt-realtime-2.1-mini"}
 
 
 def reply(**fields: Any) -> dict[str, Any]:

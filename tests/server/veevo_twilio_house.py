@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.peers.server import Server
 from tests.peers.twilio_service import TwilioService
 from tests.peers.veevo_backend import VeevoBackend
 from tests.server.model import Model
-from tests.server.twilio_house import PUBLIC, PUBLIC_MEDIA
+from tests.server.twilio_house import PUBLIC_SETTINGS, lead
 from tests.server.twilio_phone import PartyCall
 from tests.server.veevo_house import CANARIES, NUMBER, VeevoHouse, content, reply
 
@@ -36,25 +36,41 @@ class VeevoHouseOverTwilio(VeevoHouse):
         carried = self.twilio.ring(caller, number)
         return PartyCall(self.twilio, carried.party, carried)
 
+    def prove_calls(self) -> None:
+        """The reply names the account of Twilio by which calls come."""
+        self.backend.start_reply |= {"twilioAccountSid": self.twilio.account_sid, "twilioAuthToken": self.twilio.auth_token}
+
     def leave(self) -> None:
         """Whoever has not hung up does."""
         for call in self.twilio.calls.values():
             call.party.hang_up()
 
 
-def _without_trunk(backend: VeevoBackend, model: Model) -> dict[str, Any]:
+def without_trunk(backend: VeevoBackend, model: Model) -> dict[str, Any]:
+    """The account has a pair for Twilio; those of the replies are others."""
     return content(backend, model) | {"trunks": []}
 
 
+def without_pair(backend: VeevoBackend, model: Model) -> dict[str, Any]:
+    """All credentials come with the call."""
+    made = without_trunk(backend, model)
+    del made["accounts"][0]["twilio"]
+    return made
+
+
+Made = Callable[[VeevoBackend, Model], dict[str, Any]]
+"""What the server's apply file holds."""
+
+
 @asynccontextmanager
-async def open_veevo_over_twilio(folder: Path, **settings: str) -> AsyncIterator[VeevoHouseOverTwilio]:
-    """A house of its own for a test."""
+async def open_veevo_over_twilio(
+    folder: Path, made: Made = without_trunk, /, status: str | None = "/twilio/status", **settings: str
+) -> AsyncIterator[VeevoHouseOverTwilio]:
+    """A house of its own for a test; Twilio tells of its calls at `status`, if anywhere."""
     async with TwilioService() as twilio, Model() as model, VeevoBackend(CANARIES["secret"], reply()) as backend:
-        public = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
         more = {"SWITCHHOOK_TWILIO_REST_URL": twilio.url, "SWITCHHOOK_DRAIN_S": "1", "SWITCHHOOK_MEDIA_TIMEOUT_S": "5"}
-        async with Server(folder, _without_trunk(backend, model), **public, **more, **settings) as server:
-            twilio.routes = {PUBLIC: server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{server.media_port}"}
-            twilio.voice_url, twilio.status_url = f"{PUBLIC}/voice", f"{PUBLIC}/twilio/status"
+        async with Server(folder, made(backend, model), **PUBLIC_SETTINGS, **more, **settings) as server:
+            lead(twilio, server, status=status)
             house = VeevoHouseOverTwilio(server, backend, model, twilio=twilio)
             yield house
             house.leave()

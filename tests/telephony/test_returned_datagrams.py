@@ -94,6 +94,32 @@ def test_a_closed_port(run: Callable[[Coroutine[Any, Any, None]], None], host: s
     run(work())
 
 
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_came_back_is_told_though_a_send_took_the_error(run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    """Reading fails of nothing then: what came back waits apart from what was received, and keeps the socket in error."""
+
+    async def work() -> None:
+        notes = Notes()
+        transport = SipTransport(notes)
+        host, port = await transport.open(Listener("udp", "127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((host, 0))
+            closed = peer.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((host, 0))
+            for count in (1, 2):
+                transport.send(INVITE, Flow("udp", host, closed))
+                transport.send(b"to you", Flow("udp", host, peer.getsockname()[1]))
+                await notes.until(lambda count=count: len(notes.back) == count)  # type: ignore[misc]
+                assert INVITE.startswith(notes.back[-1])
+                peer.sendto(b"to us", (host, port))
+                await notes.until(lambda count=count: notes.came == [b"to us"] * count)  # type: ignore[misc]
+        assert not notes.failed
+        await transport.close()
+
+    run(work())
+
+
 def test_a_socket_without_errors_has_none_to_tell() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as quiet:
         quiet.setblocking(False)

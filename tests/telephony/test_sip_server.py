@@ -108,17 +108,23 @@ def here(machine: AnsweringMachine, transport: str = "udp") -> tuple[str, int]:
     return address
 
 
-async def converse(machine: AnsweringMachine, end: Line) -> None:
-    """A whole call: answered, acknowledged, ended by the caller."""
-    caller = end.caller()
-    end.send(caller.invite(sdp(host="127.0.0.1")))
+async def placed(end: Line, caller: Caller, invite: bytes) -> Response:
+    """A call that is answered and acknowledged; gives the answer."""
+    end.send(invite)
     assert [await end.status(), await end.status()] == [100, 180]
     ok = await end.next()
     assert isinstance(ok, Response)
     assert ok.status == 200
-    assert b"c=IN IP4 127.0.0.1" in ok.body
     caller.learn(ok)
     end.send(caller.ack())
+    return ok
+
+
+async def converse(machine: AnsweringMachine, end: Line) -> None:
+    """A whole call: answered, acknowledged, ended by the caller."""
+    caller = end.caller()
+    ok = await placed(end, caller, caller.invite(sdp(host="127.0.0.1")))
+    assert b"c=IN IP4 127.0.0.1" in ok.body
     end.send(caller.write("BYE"))
     assert await end.status() == 200
     call = machine.calls[-1]
@@ -305,12 +311,7 @@ async def test_without_a_free_rtp_port_the_call_is_refused_503() -> None:
 async def test_closing_a_leg_gives_its_port_back_at_once_and_hangs_up() -> None:
     async with answering_machine(UDP_TCP) as machine, line(here(machine)) as end:
         caller = end.caller()
-        end.send(caller.invite())
-        assert [await end.status() for _ in range(2)] == [100, 180]
-        ok = await end.next()
-        assert isinstance(ok, Response)
-        caller.learn(ok)
-        end.send(caller.ack())
+        await placed(end, caller, caller.invite())
         end.send(caller.write("OPTIONS"))
         assert await end.status() == 200
         call = machine.calls[0]
@@ -331,12 +332,7 @@ async def test_closing_a_leg_gives_its_port_back_at_once_and_hangs_up() -> None:
 async def test_digits_by_info_reach_the_leg() -> None:
     async with answering_machine(UDP_TCP) as machine, line(here(machine)) as end:
         caller = end.caller()
-        end.send(caller.invite(sdp(payloads="0", host="127.0.0.1")))
-        assert [await end.status() for _ in range(2)] == [100, 180]
-        ok = await end.next()
-        assert isinstance(ok, Response)
-        caller.learn(ok)
-        end.send(caller.ack())
+        await placed(end, caller, caller.invite(sdp(payloads="0", host="127.0.0.1")))
         end.send(caller.write("INFO", body=b"Signal=9\r\nDuration=120\r\n", content_type="application/dtmf-relay"))
         assert await end.status() == 200
         await machine.until(lambda: machine.calls[0].digits == "9")
@@ -392,12 +388,7 @@ async def test_our_bye_finds_a_caller_whose_connection_is_gone_or_gives_up() -> 
     async with answering_machine(UDP_TCP) as machine:
         async with line(here(machine, "tcp"), "tcp") as end:
             caller = end.caller()
-            end.send(caller.invite())
-            assert [await end.status() for _ in range(2)] == [100, 180]
-            ok = await end.next()
-            assert isinstance(ok, Response)
-            caller.learn(ok)
-            end.send(caller.ack())
+            await placed(end, caller, caller.invite())
             end.send(caller.write("OPTIONS"))
             assert await end.status() == 200
         await machine.until(lambda: machine.server.figures["connections"] == 0)
@@ -423,12 +414,7 @@ async def test_our_bye_goes_to_the_contact_when_the_connection_is_lost(lost: str
         contact = ("Contact", f"<sip:ann@127.0.0.1:{listener.sockets[0].getsockname()[1]};transport=tcp>")
         async with line(here(machine, "tcp"), "tcp") as end:
             caller = end.caller()
-            end.send(caller.invite(headers=[contact]))
-            assert [await end.status() for _ in range(2)] == [100, 180]
-            ok = await end.next()
-            assert isinstance(ok, Response)
-            caller.learn(ok)
-            end.send(caller.ack())
+            await placed(end, caller, caller.invite(headers=[contact]))
             end.send(caller.write("OPTIONS"))
             assert await end.status() == 200
             if lost == "with our BYE":
@@ -449,12 +435,7 @@ async def test_stopping_ends_every_call_in_good_order() -> None:
     config = replace(UDP_TCP, stop_grace_s=3.0)
     async with answering_machine(config) as machine, line(here(machine)) as end:
         caller = end.caller()
-        end.send(caller.invite())
-        assert [await end.status() for _ in range(2)] == [100, 180]
-        ok = await end.next()
-        assert isinstance(ok, Response)
-        caller.learn(ok)
-        end.send(caller.ack())
+        await placed(end, caller, caller.invite())
         end.send(caller.write("OPTIONS"))
         assert await end.status() == 200
         async with asyncio.TaskGroup() as group:
@@ -529,12 +510,7 @@ async def test_a_call_without_sound_ends_as_media_timeout() -> None:
     config = replace(UDP_TCP, timers=TimerValues(t1=0.05))
     async with answering_machine(config, media_timeout_s=0.3) as machine, line(here(machine)) as end:
         caller = end.caller()
-        end.send(caller.invite(sdp(host="127.0.0.1", port=9)))
-        assert [await end.status() for _ in range(2)] == [100, 180]
-        ok = await end.next()
-        assert isinstance(ok, Response)
-        caller.learn(ok)
-        end.send(caller.ack())
+        await placed(end, caller, caller.invite(sdp(host="127.0.0.1", port=9)))
         await machine.until(lambda: bool(machine.calls[0].endings))
         assert machine.calls[0].endings[0].reason == "media-timeout"
         assert machine.ports.leased == 0

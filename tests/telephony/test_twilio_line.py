@@ -249,19 +249,25 @@ class Quiet:
         pass
 
 
+async def streaming(case: Case) -> TwilioLeg:
+    """A call that is answered and whose stream is open."""
+    asked = asyncio.create_task(case.line.voice(CALL, NUMBER, "acme", None))
+    await settle()
+    leg = case.offered[0][1]
+    assert isinstance(leg, TwilioLeg)
+    leg.answer()
+    await asked
+    assert leg.open_stream(Quiet(), encrypted=True)
+    return leg
+
+
 @pytest.mark.parametrize(("ring_s", "timeout"), [(30.0, "30"), (12.4, "12"), (1.0, "5"), (1000.0, "600")])
 def test_whom_the_carrier_dials_rings_as_long_as_the_order_says(ring_s: float, timeout: str) -> None:
     """Within what Twilio takes."""
 
     async def live() -> None:
         case = make()
-        asked = asyncio.create_task(case.line.voice(CALL, NUMBER, "acme", None))
-        await settle()
-        leg = case.offered[0][1]
-        assert isinstance(leg, TwilioLeg)
-        leg.answer()
-        await asked
-        assert leg.open_stream(Quiet(), encrypted=True)
+        leg = await streaming(case)
         leg.refer("+12025550147", caller=NUMBER, ring_s=ring_s)
         await settle()
         [dial] = ElementTree.fromstring(case.forms()[0]["Twiml"]).iter("Dial")
@@ -276,13 +282,7 @@ def test_whom_the_carrier_dials_rings_as_long_as_the_order_says(ring_s: float, t
 async def test_a_caller_is_taken_back_after_the_order_to_dial() -> None:
     """The orders do not overtake one another, and a `<Dial>` that is over meanwhile leaves the call to the one that is coming."""
     case = make()
-    asked = asyncio.create_task(case.line.voice(CALL, NUMBER, "acme", None))
-    await settle()
-    leg = case.offered[0][1]
-    assert isinstance(leg, TwilioLeg)
-    leg.answer()
-    await asked
-    assert leg.open_stream(Quiet(), encrypted=True)
+    leg = await streaming(case)
     case.gate.clear()
     leg.refer("+12025550147")
     leg.recall()

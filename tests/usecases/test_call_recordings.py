@@ -16,7 +16,7 @@ from switchhook.usecases.kept_recordings import KeptRecordings
 from switchhook.usecases.live_calls import LiveCalls
 from switchhook.usecases.recording_news import RecordingNews
 from switchhook.usecases.repositories import RecordingStore
-from switchhook.usecases.steered import Pair, Principal
+from switchhook.usecases.steered import Pair, Principal, SteeringRefused
 from tests.usecases.fakes import START
 
 ID = CallId("9e6a9d8e-6a92-4b3f-9a2c-1c63c1f3a8f1")
@@ -28,7 +28,7 @@ MADE = RecordingRecord(ID, "acme", "wav", False, "", RecordingState.READY, START
 class Desk:
     """A live call with a recording that was stopped; it ends while the store is asked."""
 
-    def __init__(self, path: Path, ends: bool) -> None:
+    def __init__(self, path: Path | None, ends: bool) -> None:
         self.path = path
         self.attempt = SimpleNamespace(call_id=ID, line="sip", line_call_id="x")
         self.recorded = SimpleNamespace(running=False, paused=False, begun_at=START)
@@ -47,7 +47,7 @@ class Desk:
             self.session = None
         return MADE
 
-    async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path]:
+    async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path | None]:
         return MADE, self.path
 
 
@@ -66,3 +66,11 @@ async def test_a_call_that_ends_while_its_recording_is_asked_for_is_answered(
     [found] = await recordings(Desk(path, ends)).of_call(WHO, SID)
     assert found.status is status
     assert found.seconds is None, "an empty file has no length that can be told"
+
+
+async def test_a_recording_on_another_servers_disk_is_said_to_be_there() -> None:
+    with pytest.raises(SteeringRefused, match="lies on another server") as refused:
+        await recordings(Desk(None, ends=True)).file(WHO, f"RE{SID[2:]}", "wav")
+    assert refused.value.status == 421
+    [found] = await recordings(Desk(None, ends=True)).of_call(WHO, SID)
+    assert (found.status, found.seconds) == (RecordingStatus.COMPLETED, None), "its length is told by that server"

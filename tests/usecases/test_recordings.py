@@ -133,6 +133,7 @@ async def test_a_recording_is_found_when_it_is_made_and_not_before(shop: Shop, p
     found = await shop.kept.file("acme", CALL)
     assert found is not None
     record, path = found
+    assert path is not None
     assert (record.encrypted, record.salvaged, record.size_bytes) == (password is not None, False, path.stat().st_size)
     assert record.purge_at == shop.clock.utc() + WEEK
     assert shop.left() == [f"{CALL}.wav.enc" if password else f"{CALL}.wav"]
@@ -282,13 +283,14 @@ async def test_a_recording_on_another_servers_disk_is_that_servers(
         other.clock = shop.clock
         other.kept = KeptRecordings(other.files, store.recordings, shop.clock)
         assert [kept.record.call_id for kept in await other.kept.page(RecordingQuery("acme", shop.clock.utc(), 10))] == [CALL]
-        assert await other.kept.file("acme", CALL) is None
-        assert await other.kept.elsewhere("acme", CALL)
+        found = await other.kept.file("acme", CALL)
+        assert found is not None and found[1] is None, "it is known to lie on the other disk"
         assert "missing" not in caplog.text
-        assert not await shop.kept.elsewhere("acme", CALL)
-        assert [await other.kept.elsewhere(*asked) for asked in (("other", CALL), ("acme", CallId("never")))] == [False, False]
+        found = await shop.kept.file("acme", CALL)
+        assert found is not None and found[1] == shop.folder / f"{CALL}.wav"
+        assert [await other.kept.file(*asked) for asked in (("other", CALL), ("acme", CallId("never")))] == [None, None]
         assert await other.kept.delete("acme", CALL), "any server may be asked to delete it"
-        assert not await other.kept.elsewhere("acme", CALL)
+        assert await other.kept.file("acme", CALL) is None
         assert await shop.kept.file("acme", CALL) is None
         assert await other.kept.purge() == 0
         assert shop.left() == [f"{CALL}.wav"]
@@ -301,7 +303,7 @@ async def test_servers_that_share_a_disk_serve_each_others_recordings(shop: Shop
     await shop.make()
     async with running_store(shop.url, node="other-node") as store:
         found = await KeptRecordings(shop.files, store.recordings, shop.clock).file("acme", CALL)
-        assert found is not None
+        assert found is not None and found[1] is not None
         assert found[1].is_file()
 
 

@@ -157,10 +157,10 @@ class Agent(Protocol):
         """All queued sound has been heard."""
 
     def stop(self, now: float) -> None:
-        """The call is over: say what was heard and close the model.
+        """The call is over: say what was heard and close the model, at once or by the `deadline` that is left.
 
-        With a `deadline` the agent still waits for words of the caller's; `CloseModel` is then its last effect. Stopped again, it
-        waits no longer.
+        With a deadline the agent still waits for what the model has to tell of the talk; `CloseModel` is then its last effect.
+        Stopped again, it waits no longer.
         """
 
     @property

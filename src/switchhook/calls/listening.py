@@ -43,9 +43,8 @@ class AnswerListener:
         self._seat: AgentSeat | None = None
         self._watch: AnswerWatch | None = None
         self._driver: Driver | None = None
-        self._heard_early = False
         self._early: Leg | None = None
-        """Who is listened to before the answer."""
+        """Who is, or was, listened to before the answer."""
         self.answered_by: str | None = None
         """The value of a `media.answer_detection.Answerer`, as far as is known."""
 
@@ -58,9 +57,8 @@ class AnswerListener:
 
     def listen_early(self, leg: Leg, now: float) -> None:
         """The network plays something before anybody has answered: only its announcement that nobody will is looked for."""
-        if self._heard_early:
+        if self._early is not None:
             return
-        self._heard_early = True
         self._early = leg
         detector = AnswerDetector(leg.encoding, now)
 
@@ -74,9 +72,8 @@ class AnswerListener:
 
     def answered(self) -> None:
         """Somebody has answered: what was played before tells nothing any more."""
-        early, self._early = self._early, None
-        if early is not None:
-            early.listen(None)
+        if self._early is not None:
+            self._early.listen(None)
         self.answered_by = None
 
     def words(self, text: str) -> None:

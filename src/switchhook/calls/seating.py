@@ -50,12 +50,13 @@ class Seating:
         self._greeting_url: str | None = None
         self.seat: AgentSeat | None = None
         """None: nobody is there."""
-        self._dismissed: list[AgentSeat] = []
+        self._seats: list[AgentSeat] = []
 
     def open(self, wanted: OpenAgent) -> None:
         """Seat an agent."""
         parts = self._parts
         self.seat = AgentSeat(wanted.spec, self._host.leg, parts.agents, parts.clock, self._perform, self._host.fault)
+        self._seats.append(self.seat)
         self.seat.start(wanted.waiting)
         self._greeting_url = wanted.greeting_url
         if not wanted.waiting:
@@ -79,26 +80,22 @@ class Seating:
     def stop(self) -> None:
         """Dismiss the agent; idempotent. The call's record waits for what the model still writes down."""
         seat, self.seat = self.seat, None
-        if seat is None:
-            return
-        self._dismissed.append(seat)
-        seat.stop()
-        if not seat.gone.is_set():
-            self._host.spawn_lasting(_gone(seat))
+        if seat is not None:
+            seat.stop()
+            if not seat.gone.is_set():
+                self._host.spawn_lasting(_gone(seat))
 
     def close(self) -> None:
         """Dismiss the agent, and wait for nothing."""
-        if self.seat is not None:
-            self._dismissed.append(self.seat)
-            self.seat = None
-        for seat in self._dismissed:
+        self.seat = None
+        for seat in self._seats:
             seat.close()
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens of all who were dismissed, by kind."""
+        """Tokens of all who had the place, by kind."""
         total: Counter[str] = Counter()
-        for seat in self._dismissed:
+        for seat in self._seats:
             total.update(seat.usage)
         return dict(total)
 

@@ -496,9 +496,9 @@ class CallSession:
     def _release(self) -> None:
         """Give everything back; a step that fails does not keep the next one from its turn."""
         steps: list[Callable[[], object]] = [
+            self._seating.close,
             self._party.stop_moving,
             self._transfers.close,
-            self._seating.close,
             self._recorded.stop,
             self._party.close,
             self._listener.stop,
@@ -524,8 +524,8 @@ class CallSession:
 
     def _return_permit(self) -> None:
         if self._permit is not None:
-            now = self._parts.clock.utc()
-            self._parts.dialling.release(self._permit, (now - (self._connected_at or now)).total_seconds())
+            ended_at = self._ended_at or self._parts.clock.utc()
+            self._parts.dialling.release(self._permit, (ended_at - (self._connected_at or ended_at)).total_seconds())
 
     async def _record(self) -> None:
         report = self._report()

@@ -7,7 +7,8 @@ from collections.abc import Coroutine
 from typing import Any
 
 GRACE_S = 5.0
-"""A tool that runs when the call ends may finish this long, because its side effects matter (contract §1.4)."""
+"""A tool that runs when the call ends may finish this long, because its side effects matter (contract §1.4). An agent waits less
+long for the caller's last words."""
 
 
 class CallTasks:

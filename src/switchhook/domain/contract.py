@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from switchhook.domain.model import CallAttempt, CallId, JsonObject, Number, ToolCall, TransferRecord, Utterance
+from switchhook.domain.model import CallAttempt, JsonObject, Number, ToolCall, TransferRecord, Utterance
 from switchhook.domain.plan import BuiltinTool, CallPlan, Refusal, TransferOrder
 from switchhook.domain.report import CallReport
 
@@ -70,16 +70,6 @@ class Http(Protocol):
 
     async def send(self, request: HttpRequest) -> HttpOutcome:
         """Send and wait. Never raises but for cancellation."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndWebhook:
-    """An end webhook, rendered once; the body is sent byte-identical until it is acknowledged."""
-
-    call_id: CallId
-    kind: str
-    """Row identity together with the call id: `call-end`."""
-    body: bytes
 
 
 class Contract(Protocol):

@@ -150,8 +150,10 @@ class DiallingRules:
     """Completes numbers written without a country code."""
 
 
-PASSING_RULES = ("hours", "rate", "concurrency", "spend", "unavailable")
-"""Rules that may let the same call through later."""
+COUNTING_RULES = ("rate", "concurrency", "spend")
+"""Rules that count what the account does: they let the same call, or message, through later."""
+PASSING_RULES = ("hours", *COUNTING_RULES, "unavailable")
+"""All rules that may."""
 
 
 @dataclass(frozen=True, slots=True)

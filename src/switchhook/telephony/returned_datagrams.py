@@ -6,10 +6,12 @@ beginning of the datagram; whoever gets it must find something in it that nobody
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import struct
 import sys
+from collections.abc import Callable
 
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
 _EXTENDED_ERROR = struct.Struct("=IBBB")
@@ -47,6 +49,16 @@ def returned(bound: socket.socket) -> list[bytes] | None:
         if any(_reached_nobody(content) for _, kind, content in ancillary if kind in (_IP_RECVERR, _IPV6_RECVERR)):
             found.append(data)
     return found
+
+
+def watch_again(loop: asyncio.AbstractEventLoop, fd: int, reader: Callable[[], object]) -> None:
+    """Let the loop call `reader` from here on; to be called by whoever took an error of the socket, in sending as in reading.
+
+    libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only. An error that
+    a send has taken is one of which the loop may have been told already.
+    """
+    loop.remove_reader(fd)
+    loop.add_reader(fd, reader)
 
 
 def _reached_nobody(error: bytes) -> bool:

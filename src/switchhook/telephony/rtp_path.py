@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from switchhook.telephony.returned_datagrams import watch_again
 from switchhook.telephony.rtp_ports import PortLease, disconnect
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.sdes import SrtpKeys
@@ -131,11 +132,7 @@ class RtpPath:
             self._listen_to_all(ssrc)
 
     def listen_again(self) -> None:
-        """To be called by whoever met an ICMP error, in sending as in reading.
-
-        libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only. An error
-        that `send` has taken is one of which the loop may have been told already.
-        """
+        """To be called by whoever met an ICMP error, in sending as in reading (`watch_again`)."""
         self._listen(self._readable if self.locked else self._probe)
 
     def send_report(self, packet: bytes) -> None:
@@ -180,8 +177,7 @@ class RtpPath:
         self._listen(self._probe)
 
     def _listen(self, reader: Callable[[], None]) -> None:
-        self._loop.remove_reader(self._rtp.fileno())
-        self._loop.add_reader(self._rtp.fileno(), reader)
+        watch_again(self._loop, self._rtp.fileno(), reader)
 
     def _probe(self) -> None:
         """One datagram while the path is not locked: find out whose it is."""

@@ -359,7 +359,7 @@ class SipServer:
         )
 
     def _is_number(self, user: str, account: str | None) -> bool:
-        number = e164(user.partition(";")[0])
+        number = e164(user)
         owner = self.number_owner(number) if number is not None else None
         return owner is not None and account in (None, owner)
 

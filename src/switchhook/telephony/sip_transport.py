@@ -12,9 +12,10 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
-from switchhook.telephony.returned_datagrams import ask_for_returns, returned
+from switchhook.telephony.returned_datagrams import ask_for_returns, returned, watch_again
 from switchhook.telephony.sip_tls import TlsContexts, TlsFault, TlsPeer, cure, wrong_name
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import PONG, Frame, Keepalive, StreamFramer
@@ -321,6 +322,8 @@ class SipTransport:
 
     def _read_udp(self, bound: socket.socket) -> None:
         receiver = self.receiver
+        # Asked for at every wake: the kernel queues what came back before the socket has the error (`__udp4_lib_err`), and a send
+        # may have taken the error. Then nothing below fails, and a loop that has ceased to watch would not begin again.
         errors = returned(bound)
         if errors is not None:
             self._watch_again(bound)
@@ -341,12 +344,7 @@ class SipTransport:
         receiver.end_of_batch()
 
     def _watch_again(self, bound: socket.socket) -> None:
-        """libuv ceases to watch a socket that has an error (`uv__poll_io`), and uvloop begins again for a new reader only.
-
-        That is due to whoever took the error, in sending as in reading: the loop may have been told of it already.
-        """
-        self.loop.remove_reader(bound.fileno())
-        self.loop.add_reader(bound.fileno(), self._read_udp, bound)
+        watch_again(self.loop, bound.fileno(), partial(self._read_udp, bound))
 
     def _send_udp(self, data: bytes, flow: Flow) -> None:
         if self._udp is None:

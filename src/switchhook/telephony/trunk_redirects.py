@@ -81,10 +81,11 @@ class TrunkRedirects:
         user = contact.user or ""
         if user == self._first.user:
             return None
-        decision = self._review(self._request.account, user if self._has_extension(user) else self._meant(user))
+        is_extension = allows_extension(self._trunk.extensions, user)
+        decision = self._review(self._request.account, user if is_extension else self._meant(user))
         if isinstance(decision, DialRefused):
             return RedirectRefused(f"policy-{decision.rule}", f"redirected to {user or 'nobody'}: {decision.message}")
-        if not decision.called.startswith("+") and not self._has_extension(user):
+        if not decision.called.startswith("+") and not is_extension:
             return RedirectRefused("policy-number", f"redirected to {user}, which is no extension of trunk {self._trunk.name}")
         return None
 
@@ -93,6 +94,3 @@ class TrunkRedirects:
         if self._trunk.number_form == "plain" and user.isascii() and user.isdigit():
             return f"+{user}"
         return e164(user) or user if self._trunk.number_form == "national" else user
-
-    def _has_extension(self, user: str) -> bool:
-        return allows_extension(self._trunk.extensions, user)

@@ -149,9 +149,10 @@ class CallRecordings:
         call_id = await self._finished(who, recording_sid)
         found = await self._kept.file(who.account, call_id)
         if found is None:
-            elsewhere = await self._kept.elsewhere(who.account, call_id)
-            raise _elsewhere(recording_sid) if elsewhere else _not_found(recording_sid)
+            raise _not_found(recording_sid)
         record, path = found
+        if path is None:
+            raise _elsewhere(recording_sid)
         if record.encrypted:
             raise SteeringRefused(400, NOT_RECORDING, "The recording is encrypted; fetch it over its contract's own API")
         return self._opened(record, path, kind)
@@ -187,8 +188,9 @@ class CallRecordings:
         own, status, seconds = _recording_sid(record.call_id), _OF_STATE[record.state], None
         if status is RecordingStatus.COMPLETED and record.format == "wav" and not record.encrypted:
             found = await self._kept.file(record.account, record.call_id)
+            path = found[1] if found is not None else None
             with suppress(OSError, EOFError, wave.Error):
-                seconds = await asyncio.to_thread(wav_seconds, found[1]) if found is not None else None
+                seconds = await asyncio.to_thread(wav_seconds, path) if path is not None else None
         return RecordingView(own, sid, status, record.created_at, record.encrypted, record.format, seconds)
 
     def _gone(self, record: RecordingRecord) -> bool:

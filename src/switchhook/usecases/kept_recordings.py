@@ -43,21 +43,21 @@ class KeptRecordings:
         """Finished recordings, newest first."""
         return await self._store.page(query)
 
-    async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path] | None:
-        """A finished recording of the account and where it lies; None when there is none here (yet, or any more)."""
+    async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path | None] | None:
+        """A finished recording of the account and where it lies; None when there is none (yet, or any more).
+
+        Without a path it lies on the disk of another server, which must be asked for it.
+        """
         record = await self._finished(account, call_id)
         if record is None:
             return None
         path = self._files.path(record)
         if await asyncio.to_thread(path.is_file):
             return record, path
-        if not await self._store.elsewhere(call_id):
-            log.error("the file of a recording is missing", extra={"call_id": call_id})
+        if await self._store.elsewhere(call_id):
+            return record, None
+        log.error("the file of a recording is missing", extra={"call_id": call_id})
         return None
-
-    async def elsewhere(self, account: str, call_id: CallId) -> bool:
-        """Whether the account has such a finished recording, but on the disk of another server, which must be asked for it."""
-        return await self._finished(account, call_id) is not None and await self._store.elsewhere(call_id)
 
     async def delete(self, account: str, call_id: CallId) -> bool:
         """From now on nobody finds it, and its file is removed; one that is not made yet goes as soon as it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused
+from switchhook.domain.dialling import COUNTING_RULES, DialPermit, DialPurpose, DialRefused
 from switchhook.domain.messaging import MessageFailed, MessageSent, Messaging, TextMessage, Unsent
 from switchhook.domain.phone import e164
 from switchhook.domain.ports import DiallingGate
@@ -15,8 +15,6 @@ log = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 1_600
 """Ten segments; providers refuse more."""
-SOON = ("rate", "concurrency", "spend")
-"""Rules of the dialling policy that will let the same message through later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +67,5 @@ class Messages:
 def _refused(decision: DialRefused) -> MessageFailed:
     if decision.rule == "unavailable":
         return MessageFailed(Unsent.UNAVAILABLE, decision.message)
-    why = Unsent.TOO_MANY if decision.rule in SOON else Unsent.BAD_REQUEST
+    why = Unsent.TOO_MANY if decision.rule in COUNTING_RULES else Unsent.BAD_REQUEST
     return MessageFailed(why, f"to: {decision.message}")

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Protocol
 
 from switchhook.calls.steering import OrderedCall
-from switchhook.domain.dialling import DialPermit, DialPurpose, DialRefused
+from switchhook.domain.dialling import COUNTING_RULES, DialPermit, DialPurpose, DialRefused
 from switchhook.domain.errors import SwitchhookError
 from switchhook.domain.model import CallAttempt, CallId, Direction
 from switchhook.domain.outcome import Ending, Verdict
@@ -18,9 +18,6 @@ from switchhook.domain.ports import Clock, DiallingGate
 from switchhook.usecases.repositories import NumberFinder
 
 logger = logging.getLogger(__name__)
-
-SOON = ("rate", "concurrency", "spend")
-"""Rules of the dialling policy that will let the same call through later."""
 
 
 class Unplaced(Enum):
@@ -111,7 +108,7 @@ class Outgoing:
         attempt = replace(attempt, line=line)
         decision = await self._dialling.admit(order.account, order.called, DialPurpose.OUTBOUND)
         if isinstance(decision, DialRefused):
-            why = Unplaced.TOO_MANY if decision.rule in SOON else Unplaced.BAD_REQUEST
+            why = Unplaced.TOO_MANY if decision.rule in COUNTING_RULES else Unplaced.BAD_REQUEST
             why = Unplaced.UNAVAILABLE if decision.rule == "unavailable" else why
             return self._refuse(attempt, why, f"policy-{decision.rule}", f"calledNumber: {decision.message}")
         return self._begin(attempt, decision, ordered)

@@ -204,4 +204,5 @@ def test_no_field_of_an_event_raises(events: list[tuple[str, dict[str, object]]]
             talk.frame(json.dumps(fields | {"type": kind}).encode())
     talk.wait(5)
     talk.feed(talk.agent.stop)
+    talk.wait(5)
     assert talk.agent.deadline is None

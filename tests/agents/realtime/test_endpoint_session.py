@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from switchhook.agents.brain import CallTool, Say
+from switchhook.agents.realtime.endpoint.reply import MAX_INPUT_ITEMS
 from switchhook.domain.model import Encoding
 from tests.agents.realtime.endpoint_case import PCMU, Case, ScriptedBrain
 
@@ -201,6 +202,26 @@ def test_a_response_may_have_instructions_of_its_own_and_no_tools(own: dict[str,
     case = Case(ScriptedBrain([HELLO]), tools=[tool])
     case.send("response.create", response={"instructions": 'Say exactly this: "Goodbye."', **own})
     assert case.brain.told[-1] == ("respond", 'Say exactly this: "Goodbye."', "no tools")
+
+
+@pytest.mark.parametrize(
+    ("given", "code"), [([{}] * (MAX_INPUT_ITEMS + 1), "array_above_max_length"), ({}, "invalid_type"), ("hello", "invalid_type")]
+)
+def test_an_input_that_is_no_list_or_too_long_is_refused_and_begins_no_response(given: Any, code: str) -> None:
+    case = Case(ScriptedBrain([HELLO]))
+    case.send("response.create", response={"input": given}, event_id="mine")
+    assert case.types() == ["error"]
+    error = case.error()
+    assert (error["type"], error["param"], error["event_id"]) == ("invalid_request_error", "response.input", "mine")
+    assert error["code"] == code
+
+
+@pytest.mark.parametrize("given", [None, [], [{}] * MAX_INPUT_ITEMS])
+def test_an_input_within_the_bound_begins_a_response(given: Any) -> None:
+    case = Case(ScriptedBrain([HELLO]))
+    case.send("response.create", response={"input": given})
+    case.spoken(100)
+    assert case.last("response.done")["response"]["status"] == "completed"
 
 
 def test_a_second_response_is_refused_and_the_first_can_be_cancelled_once() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from functools import partial
 
+from switchhook.agents.conversation import ConversationOver
 from switchhook.domain.model import Speaker
-from tests.agents.realtime.talk import Talk, session_update
+from tests.agents.realtime.talk import EPOCH, Talk, session_update
 from tests.peers.model import ModelSession
 
 
@@ -42,15 +43,76 @@ def test_a_turn_that_the_hang_up_cut_short_is_committed_and_told() -> None:
 
 
 def test_a_server_that_makes_another_item_of_the_committed_sound() -> None:
+    """The line keeps the time at which the caller began to say it."""
     talk = Talk().start()
     talk.does(lambda model: model.speech_started())
+    talk.wait(4)
     talk.model.speaking = ""
     talk.model.audio += b"w" * 160
     talk.feed(talk.agent.stop)
-    [item_id] = [item_id for item_id, item in talk.model.items.items() if item["role"] == "user"]
-    talk.does(lambda model: model.transcribed(item_id, "Bye"))
-    assert [line.text for line in talk.lines] == ["Bye"]
+    committed = talk.model.order[-1]
+    talk.does(lambda model: model.transcribed(committed, "Bye"))
+    assert [(line.text, line.at) for line in talk.lines] == [("Bye", EPOCH)]
     assert not _listens(talk)
+
+
+def test_an_error_about_something_else_ends_no_wait() -> None:
+    """A truncation that crossed the hang-up is refused just after it."""
+    talk = Talk().start()
+    talk.hear(b"w" * 160)
+    turn = talk.does(lambda model: model.speech_started())
+    talk.model.silent = True
+    talk.feed(talk.agent.stop)
+    talk.model.silent = False
+    talk.does(lambda model: model.emit("error", error={"code": "invalid_value", "message": "no", "event_id": "another"}))
+    assert _listens(talk)
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.does(lambda model: model.transcribed(turn, "Bye"))
+    assert [line.text for line in talk.lines] == ["Bye"]
+
+
+def test_a_word_that_the_model_notices_after_the_hang_up() -> None:
+    talk = Talk().start()
+    first = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(first))
+    talk.hear(b"w" * 160)
+    talk.feed(talk.agent.stop)
+    second = talk.does(lambda model: model.speech_started())
+    assert len(talk.model.sent("input_audio_buffer.commit")) == 1
+    talk.does(lambda model: model.transcribed(first, "Book it."))
+    talk.does(lambda model: model.transcribed(second, "Bye"))
+    assert [line.text for line in talk.lines] == ["Book it.", "Bye"]
+    assert not _listens(talk)
+
+
+def test_a_turn_that_was_thrown_away_is_not_waited_for() -> None:
+    """Another party is on the line now; what the first was saying was cleared."""
+    talk = Talk().start()
+    talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.emit("input_audio_buffer.cleared"))
+    talk.feed(talk.agent.stop)
+    assert not _listens(talk)
+
+
+def test_the_words_before_the_agent_hung_up_are_told() -> None:
+    """The goodbye is short, and its end comes before the text of what it answers."""
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.does(lambda model: model.respond())
+    talk.does(lambda model: model.call("hang_up"))
+    talk.does(lambda model: model.finish())
+    talk.does(lambda model: model.respond())
+    talk.does(lambda model: model.say("Bye!", ms=100))
+    talk.does(lambda model: model.finish())
+    talk.wait(0.5)
+    assert [type(end) for end in talk.ends] == [ConversationOver]
+    talk.feed(talk.agent.stop)
+    assert _listens(talk)
+    talk.does(lambda model: model.transcribed(turn, "Cancel it, bye."))
+    assert talk.transcript() == [("caller", "Cancel it, bye."), ("agent", "Bye!")]
+    assert not _listens(talk)
+    assert [type(end) for end in talk.ends] == [ConversationOver]
 
 
 def test_a_sound_too_short_to_be_committed_is_not_waited_for() -> None:
@@ -114,7 +176,22 @@ def test_nobody_is_answered_after_the_call() -> None:
     assert talk.model.texts() == []
 
 
-def test_without_transcription_nothing_is_waited_for() -> None:
+def test_the_tokens_of_the_reply_that_the_hang_up_cut_short_are_counted() -> None:
+    talk = Talk().start()
+    response = talk.does(lambda model: model.respond())
+    talk.does(lambda model: model.say("A long story", ms=400, done=False))
+    talk.model.silent = True  # it takes a moment
+    talk.feed(talk.agent.stop)
+    assert _listens(talk)
+    talk.model.silent = False
+    usage = {"total_tokens": 50, "output_tokens": 50}
+    done = {"id": response, "status": "cancelled", "usage": usage}
+    talk.does(lambda model: model.emit("response.done", response=done))
+    assert not _listens(talk)
+    assert talk.agent.usage["output"] == 50
+
+
+def test_without_transcription_no_words_are_waited_for() -> None:
     update = json.loads(session_update())
     del update["session"]["audio"]["input"]["transcription"]
     talk = Talk(session_update=json.dumps(update).encode(), transcribes_caller=False).start()

@@ -66,12 +66,11 @@ class Shelf:
         start = NOW - timedelta(seconds=2)
         return [KeptRecording(record, start, NOW, "CallId-001") for record in mine[: query.limit]]
 
-    async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path] | None:
+    async def file(self, account: str, call_id: CallId) -> tuple[RecordingRecord, Path | None] | None:
         record = self.records.get(call_id)
-        return None if record is None or record.account != account else (record, self.path(record))
-
-    async def elsewhere(self, account: str, call_id: CallId) -> bool:
-        return account == "acme" and call_id in self.others
+        if record is None or record.account != account:
+            return None
+        return record, None if call_id in self.others else self.path(record)
 
     async def delete(self, account: str, call_id: CallId) -> bool:
         return await self.file(account, call_id) is not None and self.records.pop(call_id) is not None
@@ -122,6 +121,7 @@ async def test_a_list_is_walked_page_by_page(client: aiohttp.ClientSession, shel
 
 
 async def test_one_on_another_servers_disk_is_not_said_to_be_nowhere(client: aiohttp.ClientSession, shelf: Shelf) -> None:
+    shelf.add()
     shelf.others.add(GUID)
     async with client.get(f"{URL}/{GUID}", headers=TOKEN) as reply:
         assert (reply.status, (await reply.json())["status"]) == (421, 421)

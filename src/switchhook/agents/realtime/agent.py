@@ -79,7 +79,7 @@ class RealtimeAgent:
         self._digits = Keys()
         self._farewell: Farewell | None = None
         self._approvals = Approvals(ids)
-        self._garbage = self._waiting = self._paused = self._parting = False
+        self._garbage = self._waiting = self._paused = self._parting = self._stopped = False
         self._consult: tuple[bytes, ...] = ()
         self._silence_watch = SilenceWatch(spec.idle_hang_up_ms)
 
@@ -254,11 +254,11 @@ class RealtimeAgent:
     def stop(self, now: float) -> None:
         """The call is over."""
         if self._parting:
-            self._end(now)
-        elif self._stage is READY and (self._words.awaited or (self._caller_speaks and self._spec.transcribes_caller)):
-            self._part(now)
+            if self._stopped:
+                self._end(now)
         elif self._stage is not CLOSED:
-            self._close(now)
+            self._finish(now)
+        self._stopped = True
 
     # -- what the driver needs -------------------------------------------------------------------
 
@@ -367,22 +367,25 @@ class RealtimeAgent:
         self._effects.append(CloseModel())
         self._open(now)
 
+    def _finish(self, now: float) -> None:
+        if self._stage is READY and self._words.awaits(self._caller_speaks):
+            self._part(now)
+        else:
+            self._close(now)
+
     def _part(self, now: float) -> None:
         """Nobody is there any more, but the model still writes down what the caller said last."""
         self._fall_silent(now)
         self._parting = True
         self._deadlines["last words"] = now + patience.LAST_WORDS_S
-        for text in self._words.part(self._caller_speaks):
+        self._effects += [Uttered(line) for line in self._transcript.release(now)]
+        for text in self._words.part(self._caller_speaks, self._ids()):
             self._send(text)
 
     def _take_last(self, data: bytes, now: float) -> None:
-        try:
-            event = dialect.read_event(data)
-        except dialect.UNREADABLE:
-            return
-        for text in self._words.last(dialect.text_of(event, "type"), event, now):
+        for text in self._words.last(data, self._ids(), now):
             self._send(text)
-        if not self._words.awaited:
+        if not self._words.awaits(speaking=False):
             self._end(now)
 
     def _fall_silent(self, now: float) -> None:
@@ -463,6 +466,7 @@ class RealtimeAgent:
 
     def _on_cleared(self, event: Event, now: float) -> None:
         self._caller_speaks = False
+        self._words.caller_cleared()
 
     def _on_committed(self, event: Event, now: float) -> None:
         self._caller_speaks = False
@@ -684,7 +688,7 @@ class RealtimeAgent:
             self._deadlines.setdefault("linger", now + patience.LINGER_S)
 
     def _over(self, now: float, reason: str = "agent-ended") -> None:
-        self._close(now)
+        self._finish(now)
         self._effects.append(ConversationOver(reason))
 
     def _busy(self) -> bool:

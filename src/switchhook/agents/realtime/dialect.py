@@ -35,6 +35,7 @@ _FORMATS = {
 APPEND_HEAD = b'{"type":"input_audio_buffer.append","audio":"'
 APPEND_TAIL = b'"}'
 
+NOTHING_TO_COMMIT = "input_audio_buffer_commit_empty"
 NOTHING_TO_CANCEL = "response_cancel_not_active"
 """The error of a cancellation that crossed the end of its response: nothing is wrong."""
 NOBODY_ASKS = (
@@ -210,5 +211,8 @@ def response_create(event_id: str, response: Mapping[str, object] | None = None)
 RESPONSE_CANCEL = b'{"type":"response.cancel"}'
 CLEAR_HEARD = b'{"type":"input_audio_buffer.clear"}'
 """Forget the sound that is no turn yet."""
-COMMIT = b'{"type":"input_audio_buffer.commit"}'
-"""The sound so far is a turn; unlike one that the server finds, it asks for no answer."""
+
+
+def commit(event_id: str) -> bytes:
+    """The sound so far is a turn; unlike one that the server finds, it asks for no answer. A refusal names `event_id`."""
+    return encode({"type": "input_audio_buffer.commit", "event_id": event_id})

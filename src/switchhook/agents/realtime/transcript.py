@@ -142,6 +142,12 @@ class Transcript:
         if line is not None and not line.complete:
             line.text, line.complete = text, True
 
+    def rename(self, item_id: str, new_id: str) -> None:
+        """The server gives an item, which keeps its time and place, another id."""
+        if item_id in self._sequence and new_id not in self._lines:
+            self._lines[new_id] = self._lines.pop(item_id)
+            self._sequence[self._sequence.index(item_id)] = new_id
+
     def heard(self, item_id: str) -> None:
         """All of the agent's sound was heard."""
         line = self._lines.get(item_id)

@@ -1,4 +1,4 @@
-"""Writes into the transcript what the model tells of the words that were said, while the call lasts and just after it."""
+"""What the model tells of the words that were said, while the call lasts; and of words and tokens just after it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Words:
         self._transcribes_caller = transcribes_caller
         self._spoken_item = ""
         """What the caller is saying will be this item."""
-        self._committing = False
+        self._commit_id = ""
+        """Of a commit of ours that the model has not answered."""
 
     def caller_speaks(self, event: Event, now: float) -> None:
         """`input_audio_buffer.speech_started`."""
@@ -30,10 +31,15 @@ class Words:
     def caller_committed(self, event: Event, now: float) -> None:
         """`input_audio_buffer.committed`."""
         item_id = dialect.text_of(event, "item_id")
-        if self._committing and item_id != self._spoken_item:
-            self._transcript.void(self._spoken_item)  # a commit of ours may have made another item of the same sound
-        self._committing, self._spoken_item = False, ""
+        if self._commit_id and item_id:  # a commit of ours may have made another item of the same sound
+            self._transcript.rename(self._spoken_item, item_id)
+        self._commit_id = self._spoken_item = ""
         self._place(item_id, dialect.text_of(event, "previous_item_id"), now)
+
+    def caller_cleared(self) -> None:
+        """`input_audio_buffer.cleared`: what the caller was saying will be no item."""
+        self._transcript.void(self._spoken_item)
+        self._spoken_item = ""
 
     def _place(self, item_id: str, previous_item_id: str | None, now: float) -> None:
         if item_id and self._transcribes_caller:
@@ -76,23 +82,38 @@ class Words:
 
     # -- after the call ----------------------------------------------------------------------------
 
-    def part(self, speaking: bool) -> list[bytes]:
+    def awaits(self, speaking: bool) -> bool:
+        """Whether words of the caller may still come, or the tokens of a response are still to be counted.
+
+        `speaking`: the caller is in the midst of a turn.
+        """
+        texts = bool(self._commit_id) or self._transcript.awaits_caller or (speaking and self._transcribes_caller)
+        return texts or self._responses.active is not None
+
+    def part(self, speaking: bool, commit_id: str) -> list[bytes]:
         """The call is over; gives what to tell the model so that it writes down what the caller was just `speaking`.
 
         No more sound comes, so the model's own turn detection would never find the end of that turn.
         """
-        self._committing = speaking and self._transcribes_caller
         cancel = [dialect.RESPONSE_CANCEL] if self._responses.active is not None else []
-        return [*cancel, dialect.COMMIT] if self._committing else cancel
+        return [*cancel, *(self._commit(commit_id) if speaking else ())]
 
-    @property
-    def awaited(self) -> bool:
-        """Whether words of the caller may still come."""
-        return self._committing or self._transcript.awaits_caller
+    def _commit(self, commit_id: str) -> list[bytes]:
+        if not self._transcribes_caller:
+            return []
+        self._commit_id = commit_id
+        return [dialect.commit(commit_id)]
 
-    def last(self, kind: str, event: Event, now: float) -> list[bytes]:
-        """One event after the call's end, of the type `kind`; gives what to answer."""
-        match kind:
+    def last(self, data: bytes, commit_id: str, now: float) -> list[bytes]:
+        """One text frame after the call's end; gives what to answer."""
+        try:
+            event = dialect.read_event(data)
+        except dialect.UNREADABLE:
+            return []
+        match dialect.text_of(event, "type"):
+            case "input_audio_buffer.speech_started":
+                self.caller_speaks(event, now)
+                return self._commit(commit_id)
             case "input_audio_buffer.committed":
                 self.caller_committed(event, now)
             case "conversation.item.input_audio_transcription.completed":
@@ -100,10 +121,19 @@ class Words:
             case "conversation.item.input_audio_transcription.failed":
                 self.caller_text_failed(event, now)
             case "response.created":
+                self._responses.begin(dialect.text_of(dialect.map_of(event, "response"), "id"))
                 return [dialect.RESPONSE_CANCEL]  # nobody is there to hear it
             case "response.done":
-                self._usage.add_response(dialect.map_of(event, "response").get("usage"))
-            case "error" if self._committing and dialect.error_code(event) != dialect.NOTHING_TO_CANCEL:
-                self._committing = False
-                self._transcript.void(self._spoken_item)  # too short a sound to be a word
+                response = dialect.map_of(event, "response")
+                self._usage.add_response(response.get("usage"))
+                self._responses.done(dialect.text_of(response, "id"))
+            case "error" if self._commit_id:
+                self._refused(event)
         return []
+
+    def _refused(self, event: Event) -> None:
+        """Too short a sound to be a turn is no words; an error about something else changes nothing."""
+        about = dialect.text_of(dialect.map_of(event, "error"), "event_id")
+        if about == self._commit_id or dialect.error_code(event) == dialect.NOTHING_TO_COMMIT:
+            self._commit_id = ""
+            self.caller_cleared()

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from switchhook.api.veevo import profile
-from switchhook.api.veevo.schema import address_fits
+from switchhook.api.web_address import address_fits
 from switchhook.domain.plan import CarrierCredentials
 from switchhook.usecases.webhook_trial import Finding, Findings, Judgement
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from switchhook.api.veevo.schema import address_fits
+from switchhook.api.web_address import address_fits
 from switchhook.domain.addresses import Network, literal
 from switchhook.domain.errors import DirectoryChanged, StoreUnavailable
 from switchhook.domain.phone import e164

@@ -7,31 +7,15 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from switchhook.api.settings_cache import SettingsCache
 from switchhook.api.veevo import profile
 from switchhook.api.veevo.profile import Dialect
+from switchhook.api.web_address import WebAddress, address_fits
 from switchhook.domain.errors import ApplyError
 from switchhook.domain.model import JsonObject
-
-
-def address_fits(url: str, schemes: tuple[str, ...]) -> bool:
-    """Whether the text is a URL of one of these schemes with a host."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _web_address(url: str) -> str:
-    url = url.strip()
-    if not address_fits(url, ("http", "https")):
-        raise ValueError("is no web address")
-    return url
 
 
 def _model_address(url: str) -> str:
@@ -66,9 +50,7 @@ class _Strict(BaseModel):
 class CallbackSettings(_Strict):
     """A callback of the customer."""
 
-    url: Annotated[str, AfterValidator(_web_address)] = Field(
-        repr=False, description="write an http or https address such as https://backend.example/calls/start"
-    )
+    url: WebAddress = Field(repr=False, description="write an http or https address such as https://backend.example/calls/start")
 
 
 Callback = Annotated[CallbackSettings, BeforeValidator(_bare_url)]

@@ -18,7 +18,6 @@ from switchhook.domain.report import CallReport
 
 logger = logging.getLogger(__name__)
 
-KIND = "call-end"
 FIRST_LINE = "Logging Started."
 
 _STATUS = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
@@ -25,6 +26,17 @@ class Endpoint:
 
 class BadRequest(ValueError):
     """What was asked cannot be read; the message names the field and the cure."""
+
+
+def read_fields(body: bytes, known: str) -> Mapping[str, Any]:
+    """The members of a request's JSON object by their names in lower case; `known` says which it may have. Raises BadRequest."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest(f"the body is not JSON; send an object with {known}") from None
+    if not isinstance(given, Mapping):
+        raise BadRequest(f"the body is no object; send {known}")
+    return {str(name).lower(): value for name, value in given.items()}
 
 
 def success(**more: object) -> web.Response:

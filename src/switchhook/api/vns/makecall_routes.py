@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from switchhook.api.vns.endpoints import BadRequest, Endpoint, failure, success
+from switchhook.api.vns.endpoints import BadRequest, Endpoint, failure, read_fields, success
 from switchhook.usecases.outgoing import CallOrder, NotPlaced, Placed, Unplaced
 
 Place = Callable[[CallOrder], Awaitable[Placed | NotPlaced]]
@@ -37,13 +36,7 @@ def endpoints(place: Place) -> list[Endpoint]:
 
 def read_order(body: bytes, account: str) -> CallOrder:
     """Read the request. Names in another letter case are taken, numbers may be JSON numbers. Raises BadRequest."""
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON; send an object with calledNumber and callerId") from None
-    if not isinstance(given, Mapping):
-        raise BadRequest("the body is no object; send calledNumber and callerId")
-    fields = {str(name).lower(): value for name, value in given.items()}
+    fields = read_fields(body, "calledNumber and callerId")
     texts = {name: _text(name, fields.get(name.lower())) for name in _FIELDS}
     for name in ("calledNumber", "callerId"):
         if not texts[name]:

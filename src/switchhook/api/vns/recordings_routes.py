@@ -35,11 +35,8 @@ class Recordings(Protocol):
     def page(self, query: RecordingQuery) -> Awaitable[Sequence[KeptRecording]]:
         """Finished recordings, newest first."""
 
-    def file(self, account: str, call_id: CallId) -> Awaitable[tuple[RecordingRecord, Path] | None]:
-        """A finished recording of the account and where it lies; None when there is none here."""
-
-    def elsewhere(self, account: str, call_id: CallId) -> Awaitable[bool]:
-        """Whether there is one on another server's disk."""
+    def file(self, account: str, call_id: CallId) -> Awaitable[tuple[RecordingRecord, Path | None] | None]:
+        """A finished recording of the account and where it lies: without a path on another server's disk. None: there is none."""
 
     def delete(self, account: str, call_id: CallId) -> Awaitable[bool]:
         """Whether there was such a recording."""
@@ -59,11 +56,11 @@ def endpoints(recordings: Recordings, clock: Clock) -> list[Endpoint]:
 
     async def download(request: web.Request, account: str) -> web.StreamResponse:
         found = await recordings.file(account, _guid(request))
-        if found is not None:
-            return _file(*found)
+        if found is None:
+            return failure(404, "Not found")
+        record, path = found
         # RFC 9110 §15.5.20: this server is the wrong one to ask.
-        elsewhere = await recordings.elsewhere(account, _guid(request))
-        return failure(421, ELSEWHERE) if elsewhere else failure(404, "Not found")
+        return failure(421, ELSEWHERE) if path is None else _file(record, path)
 
     async def delete(request: web.Request, account: str) -> web.StreamResponse:
         return success() if await recordings.delete(account, _guid(request)) else failure(404, "Not found")

@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from switchhook.api.settings_cache import SettingsCache
 from switchhook.api.vns import profile
 from switchhook.api.vns.profile import NumberFormat
+from switchhook.api.web_address import WebAddress
 from switchhook.domain import phone
 from switchhook.domain.errors import ApplyError
 from switchhook.domain.model import JsonObject
@@ -29,22 +29,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 def header_fits(name: str, value: str) -> bool:
     """Whether HTTP can carry this header (RFC 9110 §5)."""
     return _HEADER_NAME.fullmatch(name) is not None and _CONTROL.search(value) is None
-
-
-def address_fits(url: str, schemes: tuple[str, ...]) -> bool:
-    """Whether the text is a URL of one of these schemes with a host."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _web_address(url: str) -> str:
-    url = url.strip()
-    if not address_fits(url, ("http", "https")):
-        raise ValueError("is no web address")
-    return url
 
 
 def _header_text(value: object) -> object:
@@ -74,7 +58,6 @@ def _dialable(number: str) -> str:
     return found
 
 
-WebAddress = Annotated[str, AfterValidator(_web_address)]
 HeaderText = Annotated[str, BeforeValidator(_header_text)]
 Zone = Annotated[str, AfterValidator(_zone)]
 Dialable = Annotated[str, BeforeValidator(_header_text), AfterValidator(_dialable)]

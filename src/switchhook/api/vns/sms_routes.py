@@ -5,14 +5,13 @@ The body is ours until a customer's capture shows the vendor's; it takes the nam
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
 
-from switchhook.api.vns.endpoints import BadRequest, Endpoint, failure, success
+from switchhook.api.vns.endpoints import BadRequest, Endpoint, failure, read_fields, success
 from switchhook.domain.messaging import MessageFailed, MessageSent, Unsent
 from switchhook.usecases.messaging import MessageOrder
 
@@ -69,13 +68,7 @@ def endpoints(texting: Texting) -> list[Endpoint]:
 
 def read_request(body: bytes, account: str) -> SmsRequest:
     """Read the body. Names in another letter case are taken, numbers may be JSON numbers. Raises BadRequest."""
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON; send an object with from, to and message") from None
-    if not isinstance(given, Mapping):
-        raise BadRequest("the body is no object; send from, to and message")
-    fields = {str(name).lower(): value for name, value in given.items()}
+    fields = read_fields(body, "from, to and message")
     sender, recipient, text = (_text(fields, names) for names in (_FROM, _TO, _TEXT))
     if not sender:
         raise BadRequest("from: is missing; give a number of the account")

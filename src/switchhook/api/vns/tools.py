@@ -34,15 +34,7 @@ class ToolTarget:
 
 def tool_request(target: ToolTarget, attempt: CallAttempt, call: ToolCall) -> HttpRequest | None:
     """The webhook that runs a tool; None without `defaultToolsUrlBase.url`."""
-    if target.base is None:
-        return None
-    return HttpRequest(
-        _url(target, target.base.url, attempt, call.name),
-        _body(target, attempt, call).encode("utf-8", "replace"),
-        webhook_headers(target.base.headers),
-        timeout_s=target.timeout_s,
-        max_reply_bytes=profile.TOOL_REPLY_BYTES,
-    )
+    return None if target.base is None else _request(target, target.base, attempt, call, target.timeout_s)
 
 
 def utterance_request(target: ToolTarget, attempt: CallAttempt, utterance: Utterance) -> HttpRequest | None:
@@ -55,13 +47,7 @@ def utterance_request(target: ToolTarget, attempt: CallAttempt, utterance: Utter
         "text": f"{profile.DESTINATION_MARK} {utterance.text}" if utterance.speaker is Speaker.DESTINATION else utterance.text,
     }
     call = ToolCall("", target.transcription_tool, json_text(arguments))
-    return HttpRequest(
-        _url(target, target.base.url, attempt, call.name),
-        _body(target, attempt, call).encode("utf-8", "replace"),
-        webhook_headers(target.base.headers),
-        timeout_s=profile.TRANSCRIPTION_TIMEOUT_S,
-        max_reply_bytes=profile.TOOL_REPLY_BYTES,
-    )
+    return _request(target, target.base, attempt, call, profile.TRANSCRIPTION_TIMEOUT_S)
 
 
 def tool_output(outcome: HttpOutcome | None) -> str:
@@ -89,6 +75,16 @@ def tool_url(base: str, adapter: str | None, values: Mapping[str, str]) -> str:
         base_path = f"{base_path.removesuffix('/')}/{segments}"
     queries = [part for part in (base_query.removesuffix("&"), _fill(query, values)) if part]
     return base_path + ("?" + "&".join(queries) if queries or mark else "")
+
+
+def _request(target: ToolTarget, base: Webhook, attempt: CallAttempt, call: ToolCall, timeout_s: float) -> HttpRequest:
+    return HttpRequest(
+        _url(target, base.url, attempt, call.name),
+        _body(target, attempt, call).encode("utf-8", "replace"),
+        webhook_headers(base.headers),
+        timeout_s=timeout_s,
+        max_reply_bytes=profile.TOOL_REPLY_BYTES,
+    )
 
 
 def _url(target: ToolTarget, base: str, attempt: CallAttempt, tool: str) -> str:

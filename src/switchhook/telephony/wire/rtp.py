@@ -13,8 +13,6 @@ PLAIN = 0x80
 MARKER = 0x80
 COMFORT_NOISE = 13
 """Static payload type of RFC 3389."""
-STATIC_PCMU = 0
-STATIC_PCMA = 8
 
 
 @dataclass(frozen=True, slots=True)

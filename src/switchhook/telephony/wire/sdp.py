@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 
 MAX_BYTES = 65_536
@@ -297,10 +297,6 @@ class SessionDescription:
                 if attribute.value is None and attribute.name in _DIRECTIONS:
                     return _DIRECTIONS[attribute.name]
         return MediaDirection.SENDRECV
-
-    def with_media(self, at: int, media: MediaDescription) -> SessionDescription:
-        """The same description with one medium replaced."""
-        return replace(self, media=(*self.media[:at], media, *self.media[at + 1 :]))
 
 
 def address_type(address: str) -> str:

@@ -18,7 +18,7 @@ from switchhook.agents.realtime.endpoint.configuration import (
     text_only,
 )
 from switchhook.agents.realtime.endpoint.conversation import Conversation, Item
-from switchhook.agents.realtime.endpoint.wire import ClientError, Json, Sender, a_mapping, a_text, only
+from switchhook.agents.realtime.endpoint.wire import ClientError, Json, Sender, a_list, a_mapping, a_text, only
 from switchhook.domain.model import Encoding
 
 FIRST_BURST_MS = 400
@@ -34,6 +34,7 @@ _OPTION_KEYS = frozenset(
     }
 )
 MAX_INPUT_ITEMS = 1_000
+"""Of `response.input`, which no answer is made from; a longer one is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def read_options(config: SessionConfig, given: Any) -> ReplyOptions:
         options = replace(options, text_only=text_only(modalities, "response.output_modalities"))
     if data.get("conversation") not in (None, "auto", "none"):
         raise ClientError("Invalid value for 'response.conversation': expected auto or none.", "response.conversation")
+    _check_input(data.get("input"))
     output = a_mapping(a_mapping(data.get("audio") or {}, "response.audio").get("output") or {}, "response.audio.output")
     if output.get("format") is not None:
         options = replace(options, encoding=read_format(output["format"], "response.audio.output.format"))
@@ -88,6 +90,16 @@ def read_options(config: SessionConfig, given: Any) -> ReplyOptions:
         voice=output.get("voice", options.voice),
         max_output_tokens=data.get("max_output_tokens", options.max_output_tokens),
     )
+
+
+def _check_input(given: Any) -> None:
+    if given is not None and len(a_list(given, "response.input")) > MAX_INPUT_ITEMS:
+        raise ClientError(
+            "Invalid 'response.input': array too long. "
+            f"Expected an array with maximum length {MAX_INPUT_ITEMS}, but got an array with length {len(given)} instead.",
+            "response.input",
+            "array_above_max_length",
+        )
 
 
 class Phase(Enum):

@@ -200,25 +200,20 @@ class DialogSession:
 
     def dress_request(self, request: Request, body: bytes) -> None:
         """Give a request of ours its Contact, abilities and SDP."""
-        self._contact(request)
-        describe(request)
-        request.headers.add("User-Agent", self.core.product)
-        if body:
-            request.headers.add("Content-Type", SDP)
-            request.body = body
+        self._present(request, "User-Agent", body)
 
     def _dress(self, response: Response, request: Request, body: bytes) -> None:
         for value in request.headers.get_all("Record-Route"):
             response.headers.add("Record-Route", value)
-        self._contact(response)
-        describe(response)
-        response.headers.add("Server", self.core.product)
-        if body:
-            response.headers.add("Content-Type", SDP)
-            response.body = body
+        self._present(response, "Server", body)
 
-    def _contact(self, message: Message) -> None:
+    def _present(self, message: Message, product_field: str, body: bytes) -> None:
         message.headers.set("Contact", self.core.contact(self.dialog.flow))
+        describe(message)
+        message.headers.add(product_field, self.core.product)
+        if body:
+            message.headers.add("Content-Type", SDP)
+            message.body = body
 
     def _send_bye(self, now: float) -> None:
         self._bye_owed = False

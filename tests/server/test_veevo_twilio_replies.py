@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,13 +11,9 @@ import pytest
 import pytest_asyncio
 
 from tests.media.test_decode import sound_file
-from tests.peers.server import Server
-from tests.peers.twilio_service import TwilioService
-from tests.peers.veevo_backend import VeevoBackend
 from tests.server.listening import AGENT_HZ, agent_tone, heard_tone
-from tests.server.model import Model
-from tests.server.twilio_house import PUBLIC, PUBLIC_MEDIA
-from tests.server.veevo_house import CANARIES, NUMBER, USAGE, VeevoHouse, content, reply
+from tests.server.veevo_house import NUMBER, USAGE
+from tests.server.veevo_twilio_house import VeevoHouseOverTwilio, open_veevo_over_twilio, without_pair
 from tests.server.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,42 +22,16 @@ CALLER = "+14155550100"
 GREETING_HZ = 620.0
 
 
-@dataclass(frozen=True)
-class There:
-    """A house that Twilio reaches."""
-
-    house: VeevoHouse
-    twilio: TwilioService
-
-    @property
-    def backend(self) -> VeevoBackend:
-        """The customer."""
-        return self.house.backend
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def open_one(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[There]:
-    async with (
-        TwilioService() as twilio,
-        Model() as model,
-        VeevoBackend(CANARIES["secret"], reply()) as backend,
-    ):
-        made = content(backend, model)
-        made["trunks"] = []
-        del made["accounts"][0]["twilio"]  # all credentials come with the call
-        public = {"SWITCHHOOK_PUBLIC_URL": PUBLIC, "SWITCHHOOK_PUBLIC_MEDIA_URL": PUBLIC_MEDIA}
-        settings = {**public, "SWITCHHOOK_TWILIO_REST_URL": twilio.url, "SWITCHHOOK_DRAIN_S": "1"}
-        async with Server(tmp_path_factory.mktemp("veevo"), made, **settings) as server:
-            twilio.routes = {PUBLIC: server.http_url, PUBLIC_MEDIA: f"http://127.0.0.1:{server.media_port}"}
-            twilio.voice_url = f"{PUBLIC}/voice"
-            yield There(VeevoHouse(server, backend, model), twilio)
+async def open_one(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VeevoHouseOverTwilio]:
+    async with open_veevo_over_twilio(tmp_path_factory.mktemp("veevo"), without_pair, status=None) as there:
+        yield there
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def there(open_one: There) -> AsyncIterator[There]:
-    open_one.house.renew()
-    pair = {"twilioAccountSid": open_one.twilio.account_sid, "twilioAuthToken": open_one.twilio.auth_token}
-    open_one.backend.start_reply |= pair
+async def there(open_one: VeevoHouseOverTwilio) -> AsyncIterator[VeevoHouseOverTwilio]:
+    open_one.renew()
+    open_one.prove_calls()
     yield open_one
 
 
@@ -76,7 +45,9 @@ async def there(open_one: There) -> AsyncIterator[There]:
         ({}, 503, False),
     ],
 )
-async def test_a_call_that_is_not_taken_is_rejected_before_it_costs(there: There, answer: Any, status: int, busy: bool) -> None:
+async def test_a_call_that_is_not_taken_is_rejected_before_it_costs(
+    there: VeevoHouseOverTwilio, answer: Any, status: int, busy: bool
+) -> None:
     there.backend.start_reply, there.backend.start_status = answer, status
     call = there.twilio.ring(CALLER, NUMBER)
     await call.party.ended()
@@ -87,11 +58,11 @@ async def test_a_call_that_is_not_taken_is_rejected_before_it_costs(there: There
     assert there.backend.of("end") == []
 
 
-async def test_the_greeting_the_talk_and_the_end_by_silence(there: There) -> None:
+async def test_the_greeting_the_talk_and_the_end_by_silence(there: VeevoHouseOverTwilio) -> None:
     """The greeting is heard before the AI is there; what the call cost counts unrounded seconds."""
     there.backend.greeting = sound_file("MP3", 44_100, GREETING_HZ)
     there.backend.start_reply |= {"greetingUrl": f"{there.backend.url}/hello", "inactivityTimeoutMs": 1500}
-    model = there.house.model
+    model = there.model
     model.update_gate.clear()
     count = len(model.sessions) + 1
     call = there.twilio.ring(CALLER, NUMBER)
