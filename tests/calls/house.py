@@ -225,6 +225,7 @@ def consult_item(name: str) -> dict[str, object]:
     return {"id": name, "type": "function_call", "status": "completed", "call_id": name, "name": name, "arguments": "{}"}
 
 
+CALLER_TEXT = "conversation.item.input_audio_transcription"
 EVENTS: dict[str, Callable[[House], object]] = {
     "open": lambda h: h.opened(),
     "establish": lambda h: h.establish(),
@@ -239,6 +240,10 @@ EVENTS: dict[str, Callable[[House], object]] = {
     "cancelled": lambda h: h.model("response.done", response={"id": "r1", "status": "cancelled", "output": []}),
     "speech": lambda h: h.model("input_audio_buffer.speech_started", item_id="u1", audio_start_ms=0),
     "quiet": lambda h: h.model("input_audio_buffer.speech_stopped", item_id="u1", audio_end_ms=500),
+    "committed": lambda h: h.model("input_audio_buffer.committed", item_id="u1"),
+    "cleared": lambda h: h.model("input_audio_buffer.cleared"),
+    "text": lambda h: h.model(f"{CALLER_TEXT}.completed", item_id="u1", transcript="the caller's words"),
+    "no text": lambda h: h.model(f"{CALLER_TEXT}.failed", item_id="u1", error={"type": "x"}),
     "tool": lambda h: h.model("response.output_item.done", response_id="r1", item=call_item(1)),
     "goodbye": lambda h: h.model("response.output_item.done", response_id="r1", item=call_item(0)),
     "error": lambda h: h.model("error", error={"type": "server_error", "message": "x"}),

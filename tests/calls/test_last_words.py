@@ -35,6 +35,7 @@ def test_the_record_has_the_last_words_and_the_time_of_the_hang_up() -> None:
         assert house.dialer.legs[0].closed
         await asyncio.sleep(2)
         assert not house.book.reports
+        assert house.gate.live == set(), "the account may call somebody else"
         house.model(TEXT, item_id="u1", transcript="Bye!")
 
     live(house, story)

@@ -8,7 +8,7 @@ import random
 import socket
 from collections.abc import Iterator
 
-_SLICES = range(10_000, 20_000, 500)
+_SLICES = range(10_000, 20_000, 250)
 """Below the ports that systems hand out by themselves, so that nobody takes one between the look and the server's start."""
 
 
@@ -21,7 +21,7 @@ def free_row(count: int) -> int:
     """The first of so many such ports, one after the other; of two or more it is even, as RTP wants it."""
     numbers = _numbers()
     row: list[int] = []
-    for _ in range(4 * _SLICES.step):
+    for _ in range(8 * _SLICES.step):
         port = next(numbers)
         fits = row and port == row[-1] + 1
         row = row if fits else []
@@ -36,8 +36,9 @@ def free_row(count: int) -> int:
 
 @functools.cache
 def _numbers() -> Iterator[int]:
-    """The ports of this process, again and again: one comes back after hundreds of others."""
-    ports = next(ports for first in random.sample(_SLICES, len(_SLICES)) if (ports := _claimed(first)))
+    """The ports of this process, again and again: one that nobody has taken comes back after some two hundred others."""
+    ports = next((ports for first in random.sample(_SLICES, len(_SLICES)) if (ports := _claimed(first))), None)
+    assert ports is not None, f"{len(_SLICES)} other processes have all ports of {_SLICES.start} to {_SLICES.stop}"
 
     def around() -> Iterator[int]:
         while True:

@@ -116,9 +116,10 @@ class AgentSeat:
 
     def close(self) -> None:
         """Nothing more is waited for; idempotent."""
-        self.stop()
-        self._feed(self._agent.stop)
-        self._leave()
+        with ExitStack() as steps:
+            steps.callback(self._leave)
+            steps.callback(lambda: self._feed(self._agent.stop))
+            steps.callback(self.stop)
 
     @property
     def usage(self) -> Mapping[str, int]:

@@ -51,10 +51,13 @@ class Seating:
         self.seat: AgentSeat | None = None
         """None: nobody is there."""
         self._seats: list[AgentSeat] = []
+        self._counted: Counter[str] = Counter()
+        """What those used who are not among `_seats` any more."""
 
     def open(self, wanted: OpenAgent) -> None:
         """Seat an agent."""
         parts = self._parts
+        self._forget_gone()
         self.seat = AgentSeat(wanted.spec, self._host.leg, parts.agents, parts.clock, self._perform, self._host.fault)
         self._seats.append(self.seat)
         self.seat.start(wanted.waiting)
@@ -94,10 +97,15 @@ class Seating:
     @property
     def usage(self) -> dict[str, int]:
         """Tokens of all who had the place, by kind."""
-        total: Counter[str] = Counter()
+        total = Counter(self._counted)
         for seat in self._seats:
             total.update(seat.usage)
         return dict(total)
+
+    def _forget_gone(self) -> None:
+        for seat in [seat for seat in self._seats if seat.gone.is_set()]:
+            self._counted.update(seat.usage)
+            self._seats.remove(seat)
 
     def _greet(self, seat: AgentSeat) -> None:
         if self._greeting_url is not None:

@@ -138,6 +138,7 @@ class CallSession:
                     self.stop(self._stop_with)
                 await self._over.wait()
                 self._ended_at = self._ended_at or self._parts.clock.utc()
+                self._return_permit()
                 await self._tasks.end()
         except* Exception:  # a call's fault ends that call alone; its record says so
             log.exception("call failed")
@@ -523,9 +524,10 @@ class CallSession:
             self._driver.close()
 
     def _return_permit(self) -> None:
-        if self._permit is not None:
+        permit, self._permit = self._permit, None
+        if permit is not None:
             ended_at = self._ended_at or self._parts.clock.utc()
-            self._parts.dialling.release(self._permit, (ended_at - (self._connected_at or ended_at)).total_seconds())
+            self._parts.dialling.release(permit, (ended_at - (self._connected_at or ended_at)).total_seconds())
 
     async def _record(self) -> None:
         report = self._report()

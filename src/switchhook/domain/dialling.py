@@ -153,7 +153,7 @@ class DiallingRules:
 COUNTING_RULES = ("rate", "concurrency", "spend")
 """Rules that count what the account does: they let the same call, or message, through later."""
 PASSING_RULES = ("hours", *COUNTING_RULES, "unavailable")
-"""All rules that may."""
+"""All rules that let the same call through later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ class RecordingNews:
         return None
 
     async def _made(self, begun: BegunRecording) -> Path | None:
-        """The file; None when it was deleted meanwhile."""
+        """The file; None when it was deleted meanwhile, or is on another server's disk."""
         for _ in range(LOOKS):
             try:
                 found = await self._kept.file(begun.account, begun.call_id)

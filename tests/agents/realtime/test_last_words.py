@@ -200,3 +200,44 @@ def test_without_transcription_no_words_are_waited_for() -> None:
     talk.feed(talk.agent.stop)
     assert not _listens(talk)
     assert talk.model.sent("input_audio_buffer.commit") == []
+
+
+def test_a_turn_that_began_while_an_earlier_one_was_being_answered() -> None:
+    """The server's answer to the first comes in just after it noticed the second."""
+    talk = Talk(interrupt_response=False).start()
+    first = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.speech_stopped(first))
+    second = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.respond())
+    talk.feed(talk.agent.stop)
+    assert len(talk.model.sent("input_audio_buffer.commit")) == 1
+    talk.does(lambda model: model.transcribed(first, "Hello."))
+    talk.does(lambda model: model.transcribed(second, "And bye."))
+    assert [line.text for line in talk.lines] == ["Hello.", "And bye."]
+    assert not _listens(talk)
+
+
+def test_an_item_of_a_server_that_goes_on_after_it_was_cleared() -> None:
+    """Its words are whose they are when they come."""
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.does(lambda model: model.emit("input_audio_buffer.cleared"))
+    talk.does(lambda model: model.speech_stopped(turn))
+    talk.does(lambda model: model.transcribed(turn, "Sales, hello?"))
+    assert talk.transcript() == [("caller", "Sales, hello?")]
+
+
+def test_what_a_lost_session_was_hearing_is_nothing_to_the_next() -> None:
+    """It counts its items anew, and clears its buffer."""
+    talk = Talk().start()
+    turn = talk.does(lambda model: model.speech_started())
+    talk.lose(True)
+    talk.does(lambda model: model.respond())
+    talk.does(lambda model: model.add_item({"id": turn, "type": "message", "role": "assistant", "content": []}))
+    talk.model.sound_ms[turn] = 0
+    talk.does(lambda model: model.speak(turn, "Hello there", 200, None))
+    talk.does(lambda model: model.emit("input_audio_buffer.cleared"))
+    talk.does(lambda model: model.end_speech(turn, "Hello there"))
+    talk.does(lambda model: model.finish())
+    talk.wait(1)
+    assert talk.transcript() == [("agent", "Hello there")]

@@ -323,7 +323,7 @@ class RealtimeAgent:
         self._responses.session_gone(owed=self._ledger.renewed())
         self._caller_speaks = False
         self._playing.session_gone(now)
-        self._transcript.session_gone()
+        self._words.session_gone()
         self._approvals.session_gone()
         self._forget("answer", "progress", "ask", "roll-over", "last roll-over")
 
@@ -368,7 +368,7 @@ class RealtimeAgent:
         self._open(now)
 
     def _finish(self, now: float) -> None:
-        if self._stage is READY and self._words.awaits(self._caller_speaks):
+        if self._stage is READY and self._words.awaited:
             self._part(now)
         else:
             self._close(now)
@@ -379,13 +379,13 @@ class RealtimeAgent:
         self._parting = True
         self._deadlines["last words"] = now + patience.LAST_WORDS_S
         self._effects += [Uttered(line) for line in self._transcript.release(now)]
-        for text in self._words.part(self._caller_speaks, self._ids()):
+        for text in self._words.part(self._ids):
             self._send(text)
 
     def _take_last(self, data: bytes, now: float) -> None:
-        for text in self._words.last(data, self._ids(), now):
+        for text in self._words.last(data, self._ids, now):
             self._send(text)
-        if not self._words.awaits(speaking=False):
+        if not self._words.awaited:
             self._end(now)
 
     def _fall_silent(self, now: float) -> None:
@@ -453,6 +453,7 @@ class RealtimeAgent:
 
     def _on_speech_stopped(self, event: Event, now: float) -> None:
         self._caller_speaks = False
+        self._words.caller_stopped()
         self._kept.turn_over()
         self._quiet_since = now
         if not self._server_answers:

@@ -142,6 +142,12 @@ class Transcript:
         if line is not None and not line.complete:
             line.text, line.complete = text, True
 
+    def drop(self, item_id: str) -> None:
+        """The item will not be, as far as is known: if it comes after all, it has its place where it comes."""
+        if item_id in self._sequence:
+            self._sequence.remove(item_id)
+            del self._lines[item_id]
+
     def rename(self, item_id: str, new_id: str) -> None:
         """The server gives an item, which keeps its time and place, another id."""
         if item_id in self._sequence and new_id not in self._lines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from switchhook.agents.realtime import dialect
 from switchhook.agents.realtime.dialect import Event
 from switchhook.agents.realtime.responses import Responses
@@ -20,13 +22,19 @@ class Words:
         self._transcribes_caller = transcribes_caller
         self._spoken_item = ""
         """What the caller is saying will be this item."""
+        self._speaking = False
+        """That item is under way: its end was neither heard by the server nor declared by us."""
         self._commit_id = ""
         """Of a commit of ours that the model has not answered."""
 
     def caller_speaks(self, event: Event, now: float) -> None:
         """`input_audio_buffer.speech_started`."""
-        self._spoken_item = dialect.text_of(event, "item_id")
+        self._speaking, self._spoken_item = True, dialect.text_of(event, "item_id")
         self._place(self._spoken_item, None, now)
+
+    def caller_stopped(self) -> None:
+        """`input_audio_buffer.speech_stopped`."""
+        self._speaking = False
 
     def caller_committed(self, event: Event, now: float) -> None:
         """`input_audio_buffer.committed`."""
@@ -34,12 +42,21 @@ class Words:
         if self._commit_id and item_id:  # a commit of ours may have made another item of the same sound
             self._transcript.rename(self._spoken_item, item_id)
         self._commit_id = self._spoken_item = ""
+        self._speaking = False
         self._place(item_id, dialect.text_of(event, "previous_item_id"), now)
 
     def caller_cleared(self) -> None:
         """`input_audio_buffer.cleared`: what the caller was saying will be no item."""
-        self._transcript.void(self._spoken_item)
-        self._spoken_item = ""
+        self._transcript.drop(self._spoken_item)
+        self._nothing_is_said()
+
+    def session_gone(self) -> None:
+        """The next session hears afresh, and may give the same ids to other items."""
+        self._transcript.session_gone()
+        self._nothing_is_said()
+
+    def _nothing_is_said(self) -> None:
+        self._speaking, self._spoken_item = False, ""
 
     def _place(self, item_id: str, previous_item_id: str | None, now: float) -> None:
         if item_id and self._transcribes_caller:
@@ -52,6 +69,8 @@ class Words:
         if isinstance(item_id, str):
             self._transcript.place(item_id, None, Speaker.CALLER, now)
             self._transcript.complete(item_id, text if isinstance(text, str) else "")
+            if item_id == self._spoken_item:  # not every server tells the end of a turn
+                self._nothing_is_said()
 
     def caller_text_failed(self, event: Event, now: float) -> None:
         """`conversation.item.input_audio_transcription.failed`."""
@@ -82,30 +101,29 @@ class Words:
 
     # -- after the call ----------------------------------------------------------------------------
 
-    def awaits(self, speaking: bool) -> bool:
-        """Whether words of the caller may still come, or the tokens of a response are still to be counted.
-
-        `speaking`: the caller is in the midst of a turn.
-        """
-        texts = bool(self._commit_id) or self._transcript.awaits_caller or (speaking and self._transcribes_caller)
+    @property
+    def awaited(self) -> bool:
+        """Whether words of the caller may still come, or the tokens of a response are still to be counted."""
+        texts = bool(self._commit_id) or self._transcript.awaits_caller or (self._speaking and self._transcribes_caller)
         return texts or self._responses.active is not None
 
-    def part(self, speaking: bool, commit_id: str) -> list[bytes]:
-        """The call is over; gives what to tell the model so that it writes down what the caller was just `speaking`.
+    def part(self, ids: Callable[[], str]) -> list[bytes]:
+        """The call is over; gives what to tell the model so that it writes down what the caller was just saying.
 
         No more sound comes, so the model's own turn detection would never find the end of that turn.
         """
         cancel = [dialect.RESPONSE_CANCEL] if self._responses.active is not None else []
-        return [*cancel, *(self._commit(commit_id) if speaking else ())]
+        return [*cancel, *(self._commit(ids) if self._speaking else ())]
 
-    def _commit(self, commit_id: str) -> list[bytes]:
+    def _commit(self, ids: Callable[[], str]) -> list[bytes]:
+        self._speaking = False
         if not self._transcribes_caller:
             return []
-        self._commit_id = commit_id
-        return [dialect.commit(commit_id)]
+        self._commit_id = ids()
+        return [dialect.commit(self._commit_id)]
 
-    def last(self, data: bytes, commit_id: str, now: float) -> list[bytes]:
-        """One text frame after the call's end; gives what to answer."""
+    def last(self, data: bytes, ids: Callable[[], str], now: float) -> list[bytes]:
+        """One text frame after the call's end; gives what to answer. `ids` gives fresh ids."""
         try:
             event = dialect.read_event(data)
         except dialect.UNREADABLE:
@@ -113,7 +131,9 @@ class Words:
         match dialect.text_of(event, "type"):
             case "input_audio_buffer.speech_started":
                 self.caller_speaks(event, now)
-                return self._commit(commit_id)
+                return self._commit(ids)
+            case "input_audio_buffer.cleared":
+                self.caller_cleared()
             case "input_audio_buffer.committed":
                 self.caller_committed(event, now)
             case "conversation.item.input_audio_transcription.completed":
@@ -134,6 +154,6 @@ class Words:
     def _refused(self, event: Event) -> None:
         """Too short a sound to be a turn is no words; an error about something else changes nothing."""
         about = dialect.text_of(dialect.map_of(event, "error"), "event_id")
-        if about == self._commit_id or dialect.error_code(event) == dialect.NOTHING_TO_COMMIT:
+        if about == self._commit_id or (not about and dialect.error_code(event) == dialect.NOTHING_TO_COMMIT):
             self._commit_id = ""
             self.caller_cleared()

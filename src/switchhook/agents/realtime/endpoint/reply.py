@@ -34,7 +34,7 @@ _OPTION_KEYS = frozenset(
     }
 )
 MAX_INPUT_ITEMS = 1_000
-"""Of `response.input`, which no answer is made from; a longer one is refused."""
+"""Of `response.input`, which is accepted and has no effect on the answer."""
 
 
 @dataclass(frozen=True, slots=True)
