@@ -21,8 +21,9 @@ from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.dtmf import DtmfReceiver
+from tests.peers.ports import passing_row
 from tests.peers.stream_leg import StreamLeg
-from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range
+from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker
 
 TYPES = {Encoding.PCMU: 0, Encoding.PCMA: 8}
 CALLER_HZ, CALLEE_HZ = 440, 1000
@@ -69,7 +70,7 @@ class House:
 
     def __init__(self, encodings: tuple[Encoding, Encoding] = (Encoding.PCMU, Encoding.PCMU), frame_ms: int = 20) -> None:
         self.pacer = SteppedPacer()
-        self.ports = RtpPorts("127.0.0.1", *free_range(4))
+        self.ports = RtpPorts("127.0.0.1", *passing_row(4))
         self.caller = Party(self, encodings[0], CALLER_HZ, frame_ms)
         self.callee = Party(self, encodings[1], CALLEE_HZ, frame_ms)
         self.bridges: list[Bridge] = []

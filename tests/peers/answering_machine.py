@@ -17,7 +17,7 @@ from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
 from switchhook.telephony.sip_server import SipConfig, SipServer
 from switchhook.telephony.trunks import TrunkDirectory
-from tests.peers.ports import free_row
+from tests.peers.ports import passing_row
 
 LOCAL_TRUNK = Trunk("local", "acme", "sip:127.0.0.1:5070", allow_from=("127.0.0.0/8",))
 TONE_HZ = 700.0
@@ -109,9 +109,9 @@ async def answering_machine(
 ) -> AsyncIterator[AnsweringMachine]:
     """A server with free ports, on 127.0.0.1 unless the configuration says otherwise; stopped at the end."""
     machine = AnsweringMachine(trunks, treat)
-    first = free_row(2 * rtp_pairs)
+    rtp_ports = passing_row(2 * rtp_pairs)
     pacer = Pacer()
-    machine.ports = RtpPorts("127.0.0.1", first, first + 2 * rtp_pairs - 1)
+    machine.ports = RtpPorts("127.0.0.1", *rtp_ports)
     machine.streams = lambda: RtpStream(machine.ports, pacer, media_timeout_s)
     machine.server = SipServer(
         replace(config or LOOPBACK, port=0),

@@ -8,8 +8,10 @@ import random
 import socket
 from collections.abc import Iterator
 
-_SLICES = range(10_000, 20_000, 250)
+_SLICES = range(10_000, 22_000, 500)
 """Below the ports that systems hand out by themselves, so that nobody takes one between the look and the server's start."""
+_MOST_SLICES = 4
+"""Of one process: others want theirs."""
 
 
 def free_port() -> int:
@@ -21,7 +23,7 @@ def free_row(count: int) -> int:
     """The first of so many such ports, one after the other; of two or more it is even, as RTP wants it."""
     numbers = _numbers()
     row: list[int] = []
-    for _ in range(8 * _SLICES.step):
+    for _ in range(4 * _SLICES.step):
         port = next(numbers)
         fits = row and port == row[-1] + 1
         row = row if fits else []
@@ -36,15 +38,28 @@ def free_row(count: int) -> int:
 
 @functools.cache
 def _numbers() -> Iterator[int]:
-    """The ports of this process, again and again: one that nobody has taken comes back after some two hundred others."""
-    ports = next((ports for first in random.sample(_SLICES, len(_SLICES)) if (ports := _claimed(first))), None)
-    assert ports is not None, f"{len(_SLICES)} other processes have all ports of {_SLICES.start} to {_SLICES.stop}"
+    """The ports of this process, each but once as long as that goes.
 
-    def around() -> Iterator[int]:
+    A server that lives on may still be knocking at the closed port of an earlier test, and whoever had that next would hear it.
+    """
+
+    def ever_new() -> Iterator[int]:
+        own: list[range] = []
         while True:
-            yield from ports
+            if len(own) < _MOST_SLICES and (more := _another()) is not None:
+                own.append(more)
+                yield from more
+            else:
+                assert own, f"other processes have all ports of {_SLICES.start} to {_SLICES.stop}"
+                for ports in own:
+                    yield from ports
 
-    return around()
+    return ever_new()
+
+
+def _another() -> range | None:
+    """A slice that nobody has, for this process; None: there is none."""
+    return next((ports for first in random.sample(_SLICES, len(_SLICES)) if (ports := _claimed(first)) is not None), None)
 
 
 def _claimed(first: int) -> range | None:
@@ -69,3 +84,14 @@ def _is_free(port: int) -> bool:
         udp.bind(("0.0.0.0", port))
         return True
     return False
+
+
+def passing_row(count: int) -> tuple[int, int]:
+    """The ends of a run of ports, the first of them even, that are free at this moment: for streams that look for free ones."""
+    for _ in range(200):
+        with socket.socket(type=socket.SOCK_DGRAM) as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = probe.getsockname()[1] // 2 * 2
+        if first + count < 65_536 and all(map(_is_free, range(first, first + count))):
+            return first, first + count - 1
+    raise AssertionError("no run of free ports was found")

@@ -11,13 +11,6 @@ from switchhook.media import tones
 from switchhook.telephony.pacer import TICKS_PER_S, Pacer
 from switchhook.telephony.wire import rtp
 from switchhook.telephony.wire.rtp import RtpPacket
-from tests.peers.ports import free_row
-
-
-def free_range(count: int) -> tuple[int, int]:
-    """Return the ends of a run of free ports that begins with an even one."""
-    first = free_row(count)
-    return first, first + count - 1
 
 
 class SteppedPacer(Pacer):

@@ -14,7 +14,8 @@ from switchhook.domain.model import Encoding
 from switchhook.telephony.rtp_media import RtpMedia
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpStream
-from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range, settle
+from tests.peers.ports import passing_row
+from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, settle
 
 BEAT_S = 0.02
 WORD = b"\x01" * 160
@@ -25,7 +26,7 @@ class Line:
 
     def __init__(self) -> None:
         self.pacer = SteppedPacer()
-        self.stream = RtpStream(RtpPorts("127.0.0.1", *free_range(8)), self.pacer)
+        self.stream = RtpStream(RtpPorts("127.0.0.1", *passing_row(8)), self.pacer)
         self.peer = RtpPeer()
         self.heard: list[bytes] = []
         self.stream.listen(lambda payload, now: self.heard.append(payload))

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from switchhook.domain.errors import PortsExhausted
 from switchhook.telephony.rtp_ports import PortLease, RtpPorts, disconnect
-from tests.telephony.rtp_peer import free_range
+from tests.peers.ports import passing_row
 
 
 def test_a_lease_binds_an_even_port_and_the_next() -> None:
-    ports = RtpPorts("127.0.0.1", *free_range(6))
+    ports = RtpPorts("127.0.0.1", *passing_row(6))
     lease = ports.lease()
     assert lease.port % 2 == 0
     assert lease.rtp.getsockname() == ("127.0.0.1", lease.port)
@@ -29,7 +29,7 @@ def test_a_lease_binds_an_even_port_and_the_next() -> None:
 
 
 def test_ports_of_other_programs_are_passed_over() -> None:
-    first, last = free_range(4)
+    first, last = passing_row(4)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", first + 1))  # the RTCP half of the first pair
         ports = RtpPorts("127.0.0.1", first, last)
@@ -45,7 +45,7 @@ def test_ports_of_other_programs_are_passed_over() -> None:
 
 
 def test_what_was_given_back_last_is_leased_last() -> None:
-    ports = RtpPorts("127.0.0.1", *free_range(8))
+    ports = RtpPorts("127.0.0.1", *passing_row(8))
     one = ports.lease()
     ports.release(one)
     following = [ports.lease() for _ in range(4)]
@@ -68,7 +68,7 @@ def test_an_odd_start_begins_at_the_next_even_port() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=40))
 def test_whatever_is_leased_and_returned_all_are_back_after_close(moves: list[int]) -> None:
-    ports = RtpPorts("127.0.0.1", *free_range(12))
+    ports = RtpPorts("127.0.0.1", *passing_row(12))
     out: list[PortLease] = []
     for move in moves:
         if move < 6 and len(out) < 6:
@@ -83,7 +83,7 @@ def test_whatever_is_leased_and_returned_all_are_back_after_close(moves: list[in
 
 
 def test_without_file_descriptors_no_port_is_lost() -> None:
-    ports = RtpPorts("127.0.0.1", *free_range(4))
+    ports = RtpPorts("127.0.0.1", *passing_row(4))
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest_free = os.dup(0)
     os.close(lowest_free)
@@ -99,7 +99,7 @@ def test_without_file_descriptors_no_port_is_lost() -> None:
 
 
 def test_a_disconnected_socket_hears_everyone_again() -> None:
-    ports = RtpPorts("127.0.0.1", *free_range(2))
+    ports = RtpPorts("127.0.0.1", *passing_row(2))
     lease = ports.lease()
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer,

@@ -17,7 +17,8 @@ from switchhook.telephony.srtp import SrtpReceiver, SrtpSender
 from switchhook.telephony.wire import rtcp, rtp
 from switchhook.telephony.wire.dtmf import DtmfReceiver
 from switchhook.telephony.wire.sdes import SUITES, SrtpKeys, fresh_keys
-from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range, settle
+from tests.peers.ports import passing_row
+from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, settle
 
 
 def keys(suite: str = SUITES[0]) -> SrtpKeys:
@@ -58,7 +59,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.pacer = SteppedPacer()
-        self.ports = RtpPorts("127.0.0.1", *free_range(8))
+        self.ports = RtpPorts("127.0.0.1", *passing_row(8))
         self.stream = RtpStream(self.ports, self.pacer, entropy=random.Random(1).randbytes)
         self.keys = keys()
         self.peer = SecurePeer(self.keys)

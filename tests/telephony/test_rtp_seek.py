@@ -13,7 +13,8 @@ from switchhook.media import tones
 from switchhook.telephony.rtp_media import RtpMedia
 from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import RtpEvent, RtpStream
-from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range
+from tests.peers.ports import passing_row
+from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker
 
 SSRC = 77
 OTHER_SSRC = 78
@@ -24,7 +25,7 @@ class Line:
 
     def __init__(self) -> None:
         self.pacer = SteppedPacer()
-        self.ports = RtpPorts("127.0.0.1", *free_range(4))
+        self.ports = RtpPorts("127.0.0.1", *passing_row(4))
         self.stream = RtpStream(self.ports, self.pacer, entropy=random.Random(1).randbytes)
         self.heard = bytearray()
         self.events: list[RtpEvent] = []

@@ -22,7 +22,8 @@ from switchhook.telephony.rtp_ports import RtpPorts
 from switchhook.telephony.rtp_stream import MediaTimeout, RtpEvent, RtpStream
 from switchhook.telephony.wire import rtcp, rtp
 from switchhook.telephony.wire.dtmf import DIGITS, DtmfReceiver
-from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range, settle
+from tests.peers.ports import passing_row
+from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, settle
 
 ULAW_SILENCE = b"\xff" * 160
 
@@ -32,7 +33,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.pacer = SteppedPacer()
-        self.ports = RtpPorts("127.0.0.1", *free_range(8))
+        self.ports = RtpPorts("127.0.0.1", *passing_row(8))
         self.stream = RtpStream(self.ports, self.pacer, entropy=random.Random(1).randbytes)
         self.peer = RtpPeer()
         self.heard: list[tuple[float, bytes]] = []
@@ -621,7 +622,7 @@ async def test_ipv6_carries_sound_too() -> None:
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
     pacer = SteppedPacer()
-    stream = RtpStream(RtpPorts("::1", *free_range(2)), pacer)
+    stream = RtpStream(RtpPorts("::1", *passing_row(2)), pacer)
     heard: list[bytes] = []
     stream.listen(lambda payload, now: heard.append(payload))
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
@@ -639,7 +640,7 @@ async def test_ipv6_carries_sound_too() -> None:
 async def converse() -> None:
     """Two streams on the real clock: one speaks, the other must hear just that."""
     pacer = Pacer()
-    ports = RtpPorts("127.0.0.1", *free_range(4))
+    ports = RtpPorts("127.0.0.1", *passing_row(4))
     one, two = RtpStream(ports, pacer), RtpStream(ports, pacer)
     heard, enough = bytearray(), asyncio.Event()
 

@@ -33,8 +33,8 @@ from switchhook.telephony.wire.sip.user_agent import UserAgent
 from tests.peers.answering_machine import LOCAL_TRUNK, LOOPBACK, TONE_HZ, answering_machine
 from tests.peers.certificates import Authority
 from tests.peers.outgoing_call import CALLED, OutgoingCall, dial, route, waiting_call
-from tests.peers.ports import free_port
-from tests.telephony.rtp_peer import SteppedPacer, free_range
+from tests.peers.ports import free_port, passing_row
+from tests.telephony.rtp_peer import SteppedPacer
 
 MEDIA = Negotiated("127.0.0.1", 9, 10, "PCMU", 0, 101, 20, True, True)
 
@@ -92,7 +92,7 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pacer = SteppedPacer()
-    ports = RtpPorts("127.0.0.1", *free_range(8))
+    ports = RtpPorts("127.0.0.1", *passing_row(8))
     bench = Bench(ports, pacer, lambda: RtpStream(ports, pacer))
     try:
         yield bench

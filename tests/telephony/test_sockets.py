@@ -19,7 +19,8 @@ from switchhook.telephony.rtp_stream import MediaTimeout, RtpEvent, RtpStream
 from switchhook.telephony.sip_transport import Listener, SipTransport
 from switchhook.telephony.wire.sip.flow import Flow
 from switchhook.telephony.wire.sip.framing import Frame
-from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, free_range, settle
+from tests.peers.ports import passing_row
+from tests.telephony.rtp_peer import RtpPeer, SteppedPacer, Talker, settle
 
 
 class WatchingLoop(asyncio.SelectorEventLoop):
@@ -66,7 +67,7 @@ def run_watched(work: Callable[[], Coroutine[Any, Any, None]], monkeypatch: pyte
 
 @contextlib.contextmanager
 def streaming() -> Iterator[tuple[RtpStream, SteppedPacer, RtpPeer, RtpPorts]]:
-    pacer, ports, peer = SteppedPacer(), RtpPorts("127.0.0.1", *free_range(2)), RtpPeer()
+    pacer, ports, peer = SteppedPacer(), RtpPorts("127.0.0.1", *passing_row(2)), RtpPeer()
     stream = RtpStream(ports, pacer)
     try:
         yield stream, pacer, peer, ports
@@ -162,7 +163,7 @@ def test_a_stream_closed_when_the_loop_is_closed_already() -> None:
     made: list[tuple[RtpStream, RtpPorts]] = []
 
     async def work() -> None:
-        ports = RtpPorts("127.0.0.1", *free_range(2))
+        ports = RtpPorts("127.0.0.1", *passing_row(2))
         stream = RtpStream(ports, SteppedPacer())
         stream.configure(RtpMedia(("127.0.0.1", 9), Encoding.PCMU, 0))
         made.append((stream, ports))
