@@ -71,7 +71,7 @@ def main() -> int:
     server_core, load_cores = chosen.cores
     if load_cores == [server_core]:
         print("This machine has one core: the load disturbs the server, the figures are too high.")
-    scenarios = options.only or list(SCENARIOS)
+    scenarios = options.only or [name for name in SCENARIOS if options.server != "standin" or name != "floor"]
     runs = [
         run(scenario, replace(chosen, line=line))
         for _ in range(options.repeat)

@@ -41,9 +41,12 @@ class Target:
         return "must" if sign * value <= sign * self.must else "MISSED"
 
 
+FLOOR_MS = 1.10
+"""What a bare bridge cost where the targets were set."""
+
 TARGETS = (
     Target("cpu_ms", "CPU per call-second", "ms", 2.5, 1.5, twilio_goal=1.6),
-    Target("cpu_over_floor", "CPU, times the bare bridge's", "", 2.27, 1.36),
+    Target("cpu_over_floor", "CPU, times the bare bridge's", "", 2.5 / FLOOR_MS, 1.5 / FLOOR_MS),
     Target("floor_cpu_ms", "bare bridge: CPU per call-second", "ms"),
     Target("calls_per_core", "calls on one core, no lost audio", "", 250, 400, more_is_better=True),
     Target("uplink_p50_ms", "uplink added, p50", "ms", 1, 0.3),

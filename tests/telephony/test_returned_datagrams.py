@@ -62,6 +62,12 @@ class Notes:
                 self.changed.clear()
                 await self.changed.wait()
 
+    async def until_returned(self, count: int) -> None:
+        await self.until(lambda: len(self.back) == count)
+
+    async def until_came(self, *datagrams: bytes) -> None:
+        await self.until(lambda: self.came == [*datagrams])
+
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -77,7 +83,7 @@ def test_a_closed_port(run: Callable[[Coroutine[Any, Any, None]], None], host: s
             port = peer.getsockname()[1]
         for count in (1, 2):
             transport.send(INVITE, Flow("udp", host, port))
-            await notes.until(lambda count=count: len(notes.back) == count)  # type: ignore[misc]
+            await notes.until_returned(count)
         assert all(INVITE.startswith(data) and len(data) > 100 for data in notes.back)
         with socket.socket(family, socket.SOCK_DGRAM) as peer:
             peer.bind((host, 0))
@@ -110,10 +116,10 @@ def test_what_came_back_is_told_though_a_send_took_the_error(run: Callable[[Coro
             for count in (1, 2):
                 transport.send(INVITE, Flow("udp", host, closed))
                 transport.send(b"to you", Flow("udp", host, peer.getsockname()[1]))
-                await notes.until(lambda count=count: len(notes.back) == count)  # type: ignore[misc]
+                await notes.until_returned(count)
                 assert INVITE.startswith(notes.back[-1])
                 peer.sendto(b"to us", (host, port))
-                await notes.until(lambda count=count: notes.came == [b"to us"] * count)  # type: ignore[misc]
+                await notes.until_came(*[b"to us"] * count)
         assert not notes.failed
         await transport.close()
 

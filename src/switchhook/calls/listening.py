@@ -36,7 +36,8 @@ class ListeningHost(Protocol):
 
 
 class AnswerListener:
-    """Wires the watch over one answered call. Until `start`, and after `stop`, nothing is judged."""
+    """Wires the watch over one answered call. Until `start`, and after `stop`, nothing is judged but an announcement before
+    the answer (`listen_early`)."""
 
     def __init__(self, host: ListeningHost) -> None:
         self._host = host

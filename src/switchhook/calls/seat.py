@@ -45,6 +45,8 @@ class AgentSeat:
         """The call has nothing more to do with the agent; it may still be waiting for the caller's last words."""
         self.gone = asyncio.Event()
         """Nothing more comes of the agent."""
+        self._left = False
+        """The same, to be asked for each frame."""
         self._present = True
         """Whether the line is the agent's; while it pauses, it may be somebody else's."""
         self._consulting = False
@@ -127,7 +129,7 @@ class AgentSeat:
         return self._agent.usage
 
     def _feed(self, change: Callable[[float], None]) -> None:
-        if not self.gone.is_set():
+        if not self._left:
             self._driver.feed(change)
             self._look()
 
@@ -137,8 +139,9 @@ class AgentSeat:
             self._leave()
 
     def _leave(self) -> None:
-        if self.gone.is_set():
+        if self._left:
             return
+        self._left = True
         self.gone.set()
         with ExitStack() as steps:
             steps.callback(self._link.close)
@@ -192,7 +195,7 @@ class AgentSeat:
         self._feed(lambda now: self._agent.model_lost(loss, now))
 
     def _on_frame(self, data: bytes) -> None:
-        if self.gone.is_set():
+        if self._left:
             return
         driver = self._driver
         try:
@@ -200,8 +203,6 @@ class AgentSeat:
         except Exception as fault:  # noqa: BLE001 - the call logs it
             self._on_fault(fault)
         driver.drain()
-        if self._dismissed:
-            self._look()
 
 
 class _NoLink:

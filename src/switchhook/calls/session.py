@@ -138,7 +138,8 @@ class CallSession:
                     self.stop(self._stop_with)
                 await self._over.wait()
                 self._ended_at = self._ended_at or self._parts.clock.utc()
-                self._return_permit()
+                if self._verdict is not None:  # after a fault the line is still up
+                    self._return_permit()
                 await self._tasks.end()
         except* Exception:  # a call's fault ends that call alone; its record says so
             log.exception("call failed")

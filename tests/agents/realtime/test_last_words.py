@@ -15,6 +15,15 @@ def _listens(talk: Talk) -> bool:
     return talk.up
 
 
+def _both_are_told(talk: Talk, first: str, second: str) -> None:
+    """The second turn was cut short and is committed; the texts of both come, and nothing more is waited for."""
+    assert len(talk.model.sent("input_audio_buffer.commit")) == 1
+    talk.does(lambda model: model.transcribed(first, "Book it."))
+    talk.does(lambda model: model.transcribed(second, "Bye"))
+    assert [line.text for line in talk.lines] == ["Book it.", "Bye"]
+    assert not _listens(talk)
+
+
 def test_words_spoken_just_before_the_hang_up_are_told() -> None:
     talk = Talk().start()
     turn = talk.does(lambda model: model.speech_started())
@@ -78,11 +87,7 @@ def test_a_word_that_the_model_notices_after_the_hang_up() -> None:
     talk.hear(b"w" * 160)
     talk.feed(talk.agent.stop)
     second = talk.does(lambda model: model.speech_started())
-    assert len(talk.model.sent("input_audio_buffer.commit")) == 1
-    talk.does(lambda model: model.transcribed(first, "Book it."))
-    talk.does(lambda model: model.transcribed(second, "Bye"))
-    assert [line.text for line in talk.lines] == ["Book it.", "Bye"]
-    assert not _listens(talk)
+    _both_are_told(talk, first, second)
 
 
 def test_a_turn_that_was_thrown_away_is_not_waited_for() -> None:
@@ -210,11 +215,7 @@ def test_a_turn_that_began_while_an_earlier_one_was_being_answered() -> None:
     second = talk.does(lambda model: model.speech_started())
     talk.does(lambda model: model.respond())
     talk.feed(talk.agent.stop)
-    assert len(talk.model.sent("input_audio_buffer.commit")) == 1
-    talk.does(lambda model: model.transcribed(first, "Hello."))
-    talk.does(lambda model: model.transcribed(second, "And bye."))
-    assert [line.text for line in talk.lines] == ["Hello.", "And bye."]
-    assert not _listens(talk)
+    _both_are_told(talk, first, second)
 
 
 def test_an_item_of_a_server_that_goes_on_after_it_was_cleared() -> None:

@@ -23,7 +23,8 @@ class Words:
         self._spoken_item = ""
         """What the caller is saying will be this item."""
         self._speaking = False
-        """That item is under way: its end was neither heard by the server nor declared by us."""
+        """That item is under way: its end was neither heard by the server nor declared by us. To the agent, which asks whether it may
+        speak, a response that begins is the end of a turn, too; not here."""
         self._commit_id = ""
         """Of a commit of ours that the model has not answered."""
 
@@ -69,13 +70,18 @@ class Words:
         if isinstance(item_id, str):
             self._transcript.place(item_id, None, Speaker.CALLER, now)
             self._transcript.complete(item_id, text if isinstance(text, str) else "")
-            if item_id == self._spoken_item:  # not every server tells the end of a turn
-                self._nothing_is_said()
+            self._was_transcribed(item_id)
 
     def caller_text_failed(self, event: Event, now: float) -> None:
         """`conversation.item.input_audio_transcription.failed`."""
         if isinstance(event.get("item_id"), str):
             self._transcript.void(event["item_id"])
+            self._was_transcribed(event["item_id"])
+
+    def _was_transcribed(self, item_id: str) -> None:
+        """Not every server tells the end of a turn."""
+        if item_id == self._spoken_item:
+            self._nothing_is_said()
 
     def agent_words(self, words: dialect.Words, now: float) -> None:
         """`response.output_audio_transcript.delta`."""
