@@ -23,8 +23,10 @@ class Words:
         self._spoken_item = ""
         """What the caller is saying will be this item."""
         self._speaking = False
-        """That item is under way: its end was neither heard by the server nor declared by us. To the agent, which asks whether it may
-        speak, a response that begins is the end of a turn, too; not here."""
+        """That item is under way: its end was neither heard by the server nor declared by us.
+
+        To the agent, which asks whether it may speak, a response that begins is the end of a turn, too; not here.
+        """
         self._commit_id = ""
         """Of a commit of ours that the model has not answered."""
 
