@@ -13,6 +13,7 @@ import pytest
 from tests.server.house import House, ear_has, open_house
 from tests.server.listening import speech
 from tests.server.model import Model
+from tests.server.twilio_exchange import open_exchange_over_twilio
 from tests.server.veevo_house import USAGE, VeevoHouse, VeevoTalk, dated_prices, greeted
 from tests.server.veevo_house import house as open_veevo
 
@@ -140,6 +141,15 @@ async def test_a_vns_call_has_its_costs_in_its_record(tmp_path: Path) -> None:
             assert 0 < carrier < Decimal("0.0042")
             assert kept == ({} if output_text is None else {**parts, "output_text": output_text})
             assert total == (None if output_text is None else str(sum(map(Decimal, kept.values())) + carrier))
+
+
+async def test_a_vns_call_over_twilio_costs_what_twilio_asks(tmp_path: Path) -> None:
+    """The same tokens, at the price of a Twilio minute."""
+    async with open_exchange_over_twilio(tmp_path) as house, Model() as model:
+        kept = await _vns_costs(house, model, "gpt-realtime-1.5", "gpt-realtime-1.5")
+    over_twilio, total = Decimal(kept.pop("carrier")), Decimal(kept.pop("total"))
+    assert 0 < over_twilio < Decimal("0.0085")
+    assert (kept["output_text"], total) == ("0.00072", sum(map(Decimal, kept.values())) + over_twilio)
 
 
 async def _vns_costs(house: House, model: Model, asked: str, used: str) -> dict[str, str]:
