@@ -123,6 +123,7 @@ class Stream:
         """Until the other side closes it. Cancelled: `stop` is sent and the socket closed."""
         socket = await session.ws_connect(url, headers={"X-Twilio-Signature": signature}, autoping=True)
         self._socket = socket
+        self.party.changed()
         try:
             await socket.send_str(json.dumps({"event": "connected", "protocol": "Call", "version": "1.0.0"}))
             await self._send("start", self._start())
@@ -138,10 +139,10 @@ class Stream:
                 await socket.close()
             raise
 
-    def tear(self) -> None:
-        """The connection breaks without a word."""
-        assert self._socket is not None
-        connection = self._socket._response.connection
+    async def tear(self) -> None:
+        """The connection breaks without a word, as soon as there is one: the server may know of it before this end does."""
+        socket = await self.party.until(lambda: self._socket, f"a media connection for the call of {self.party.number}")
+        connection = socket._response.connection
         assert connection is not None and isinstance(connection.transport, asyncio.WriteTransport)
         connection.transport.abort()
 

@@ -109,7 +109,7 @@ async def test_the_media_connection_breaks(there: TwilioHouse) -> None:
         caller = there.house.new_caller()
         async with there.talk(model, caller) as talk:
             await talk.session.got("response.create")
-            talk.call.streams[0].tear()
+            await talk.call.streams[0].tear()
             end = await there.house.end_of(talk.guid)
             assert end["status"] == 0
         assert (await there.house.record_of(caller))[1] == "caller-hung-up"
