@@ -68,7 +68,7 @@ def test_the_dns_server_has_an_address_and_perhaps_a_port(text: str, server: tup
         ({"SWITCHHOOK_EGRESS_ALLOW": "10.0.0.0/8,somewhere"}, ["SWITCHHOOK_EGRESS_ALLOW", "'somewhere'", "10.0.0.0/8"]),
         ({"SWITCHHOOK_PUBLIC_URL": "voice.example.com"}, ["SWITCHHOOK_PUBLIC_URL", "https://voice.example.com"]),
         ({"SWITCHHOOK_PUBLIC_URL": "https://[voice"}, ["SWITCHHOOK_PUBLIC_URL"]),
-        ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com:https"}, ["SWITCHHOOK_PUBLIC_URL", "Port"]),
+        ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com:https"}, ["SWITCHHOOK_PUBLIC_URL", "write the whole address"]),
         ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com:0"}, ["SWITCHHOOK_PUBLIC_URL", "https://voice.example.com"]),
         ({"SWITCHHOOK_PUBLIC_MEDIA_URL": "https://voice.example.com"}, ["SWITCHHOOK_PUBLIC_MEDIA_URL", "wss://"]),
         ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "two words"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST", "203.0.113.5"]),

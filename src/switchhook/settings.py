@@ -12,12 +12,12 @@ from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from switchhook.domain.addresses import literal
 from switchhook.domain.errors import SettingError
+from switchhook.domain.web_address import address_fits
 
 DNS_PORT = 53
 PREFIX = "SWITCHHOOK_"
@@ -195,8 +195,7 @@ def _block(text: str) -> IPv4Network | IPv6Network:
 def _outside_url(text: str | None, schemes: tuple[str, str]) -> str | None:
     if text is None:
         return None
-    parts = urlsplit(text)
-    if parts.scheme not in schemes or not parts.hostname or parts.port == 0 or parts.query or parts.fragment:
+    if not address_fits(text, schemes) or "?" in text or "#" in text:
         raise ValueError(f"write the whole address, e.g. {schemes[0]}://voice.example.com")
     return text
 

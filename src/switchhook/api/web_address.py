@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-
-def address_fits(url: str, schemes: tuple[str, ...]) -> bool:
-    """Whether the text is a URL of one of these schemes with a host."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+from switchhook.domain.web_address import address_fits
 
 
 def _web_address(url: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from switchhook.domain.dialling import MOST_EXTENSION_DIGITS
 from switchhook.domain.phone import e164
+from switchhook.domain.web_address import address_fits
 from switchhook.telephony.wire.sip.errors import GrammarError
 from switchhook.telephony.wire.sip.uri import SipUri
 from switchhook.usecases.numbering import COUNTRIES, DialledNumber, read_number
@@ -19,6 +19,7 @@ _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
 _SHORT = rf"[0-9]{{1,{MOST_EXTENSION_DIGITS}}}"
 _EXTENSION = re.compile(rf"{_SHORT}|[A-Za-z][A-Za-z0-9._-]{{0,31}}")
 _EXTENSION_BLOCK = re.compile(rf"({_SHORT})-({_SHORT})")
+_PLAIN_URL = re.compile(r"(?:(?![@?#])[!-~])+")
 _TIME = re.compile(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
@@ -118,12 +119,7 @@ def _switch(value: object) -> object:
 
 
 def _http_url(text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good or "@" in text or "?" in text or "#" in text or not text.isascii() or not text.isprintable() or " " in text:
+    if not address_fits(text, ("http", "https")) or not _PLAIN_URL.fullmatch(text):
         raise ValueError('is no address of a service; write "https://host" or "http://host:port"')
     return text.rstrip("/")
 

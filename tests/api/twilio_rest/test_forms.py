@@ -76,6 +76,7 @@ def test_changes_of_a_live_call() -> None:
         ([*ORDER, ("Twiml", "<Response/>")], 20001, "Twiml"),
         ([*ORDER, ("Url", "file:///etc/passwd")], 21205, "Url"),
         ([*ORDER, ("Url", "https://[")], 21205, "Url"),
+        ([*ORDER, ("Url", "https://a.example:99999/x")], 21205, "Url"),
         ([*ORDER, ("Method", "PUT")], 20001, "Method"),
         ([*ORDER, ("Timeout", "soon")], 20001, "Timeout"),
         ([*ORDER, ("SendDigits", "abc")], 20001, "SendDigits"),

@@ -104,6 +104,7 @@ def test_it_forgives_what_changes_nothing() -> None:
         ("<Dial action='/after'>+13035551212</Dial>", 13210, "action"),
         ("<Dial method='PUT' action='https://a.example'>+13035551212</Dial>", 13217, "method"),
         ("<Play>ftp://a.example/x.mp3</Play>", 11100, "Play"),
+        ("<Play>https://a.example:0/x.mp3</Play>", 11100, "Play"),
         ("<Play/>", 11100, "Play"),
         ("<Play loop='-1'>https://a.example/x.mp3</Play>", 13410, "loop"),
         ("<Play digits='12x'/>", 12200, "digits"),

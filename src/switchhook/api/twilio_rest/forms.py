@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from urllib.parse import urlsplit
 
 from switchhook.domain.plan import AskNext, RecordingSpec
+from switchhook.domain.web_address import address_fits
 from switchhook.usecases.call_recordings import RecordingStatus
 from switchhook.usecases.live_calls import CallQuery
 from switchhook.usecases.ordered_calls import EVENTS, OutboundOrder, StatusCallback
@@ -199,12 +199,7 @@ def _method(form: Form, name: str) -> str:
 
 
 def _url(name: str, text: str) -> str:
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable()
-    except ValueError:
-        good = False
-    if not good or len(text) > _LONGEST_URL:
+    if not address_fits(text, ("http", "https")) or not text.isprintable() or len(text) > _LONGEST_URL:
         raise SteeringRefused(400, BAD_URL, f"{name}: must be an address that begins with https:// or http://")
     return text
 

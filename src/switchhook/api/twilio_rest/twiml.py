@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from xml.parsers import expat
 
 from switchhook.domain.dialling import DialPurpose
@@ -27,6 +27,7 @@ from switchhook.domain.plan import (
     Say,
     StreamSpec,
 )
+from switchhook.domain.web_address import address_fits
 from switchhook.usecases.steered import FlowUnreadable
 
 MOST_BYTES = 64 << 10
@@ -270,11 +271,9 @@ def _url(what: str, text: str, base_url: str | None, code: int, schemes: tuple[s
     """An absolute address; the empty one is the document's own."""
     try:
         url = urljoin(base_url or "", text.strip())
-        parts = urlsplit(url)
-        good = parts.scheme in schemes and bool(parts.hostname) and url.isprintable()
     except ValueError:
-        good = False
-    if not good:
+        url = ""
+    if not address_fits(url, schemes) or not url.isprintable():
         told = "" if base_url or text.strip() == url else ": there is no document that it could be relative to"
         raise FlowUnreadable(code, f"{what} must be an address that begins with {schemes[0]}:// or {schemes[1]}://{told}")
     return url

@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from switchhook.api.veevo import profile
-from switchhook.api.web_address import address_fits
 from switchhook.domain.plan import CarrierCredentials
+from switchhook.domain.web_address import address_fits
 from switchhook.usecases.webhook_trial import Finding, Findings, Judgement
 
 Members = Mapping[str, msgspec.Raw]

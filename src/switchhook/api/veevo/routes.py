@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from switchhook.api.web_address import address_fits
 from switchhook.domain.addresses import Network, literal
 from switchhook.domain.errors import DirectoryChanged, StoreUnavailable
 from switchhook.domain.phone import e164
+from switchhook.domain.web_address import address_fits
 from switchhook.usecases.number_desk import NotRegistered, NumberDesk, Registration
 from switchhook.usecases.numbering import country_of
 

@@ -13,9 +13,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from switchhook.api.settings_cache import SettingsCache
 from switchhook.api.veevo import profile
 from switchhook.api.veevo.profile import Dialect
-from switchhook.api.web_address import WebAddress, address_fits
+from switchhook.api.web_address import WebAddress
 from switchhook.domain.errors import ApplyError
 from switchhook.domain.model import JsonObject
+from switchhook.domain.web_address import address_fits
 
 
 def _model_address(url: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from switchhook.api.vns import profile
 from switchhook.api.vns.forms import json_text
 from switchhook.api.vns.schema import header_fits
-from switchhook.api.web_address import address_fits
 from switchhook.domain.model import Webhook
+from switchhook.domain.web_address import address_fits
 from switchhook.usecases.webhook_trial import Findings, Judgement
 
 
