@@ -15,7 +15,7 @@ from switchhook.domain.addresses import networks
 from switchhook.domain.contract import HttpFailure, HttpReply, HttpRequest
 from switchhook.domain.errors import EgressRefused
 from switchhook.egress import Egress
-from tests.peers.loopback import serve
+from tests.peers.loopback import serve, stream_server
 
 LOOPBACK = networks(["127.0.0.0/8", "::1"])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,15 +48,6 @@ async def serving(handler: Handler) -> AsyncIterator[int]:
         yield port
     finally:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def raw_server(speak: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
 
 
 @pytest.fixture
@@ -260,7 +251,7 @@ async def test_a_reset_is_unreachable_and_not_repeated(egress: Egress) -> None:
         await reader.read(10)
         writer.transport.abort()
 
-    async with raw_server(reset) as port:
+    async with stream_server(reset) as port:
         failure = await egress.send(request(f"http://127.0.0.1:{port}/", retry_unsent=True))
     assert isinstance(failure, HttpFailure)
     assert failure.reason == "unreachable"
@@ -271,9 +262,8 @@ async def test_a_reply_that_breaks_off_is_unreachable(egress: Egress) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
-        writer.close()
 
-    async with raw_server(half) as port:
+    async with stream_server(half) as port:
         failure = await egress.send(request(f"http://127.0.0.1:{port}/"))
     assert isinstance(failure, HttpFailure)
     assert failure.reason == "unreachable"
@@ -392,7 +382,7 @@ async def test_cancellation_passes_through(egress: Egress) -> None:
 
     async with serving(hang) as port:
         sending = asyncio.ensure_future(egress.send(request(f"http://127.0.0.1:{port}/")))
-        await asyncio.wait_for(asked.wait(), 5)
+        await asyncio.wait_for(asked.wait(), 20)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
@@ -402,9 +392,8 @@ async def test_a_target_that_speaks_no_tls_is_unreachable(egress: Egress) -> Non
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        writer.close()
 
-    async with raw_server(plain) as port:
+    async with stream_server(plain) as port:
         failure = await egress.send(request(f"https://127.0.0.1:{port}/canary"))
     assert isinstance(failure, HttpFailure)
     assert (failure.reason, "TLS failed" in failure.detail, "canary" in failure.detail) == ("unreachable", True, False)

@@ -68,7 +68,7 @@ class Peer(asyncio.DatagramProtocol):
     def methods(self) -> list[str]:
         return [request.method for request in self.requests]
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 5) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
         """Wait for a condition with a deadline."""
         await self.line.ear.until(condition, timeout_s, "what the test waits for did not come")
 

@@ -72,7 +72,7 @@ async def test_closing_does_not_wait_for_a_long_job() -> None:
     await asyncio.sleep(0)
     before = time.monotonic()
     await workers.close(grace_s=0.1)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30
     with pytest.raises(WorkersClosed):
         await job
     with pytest.raises(WorkersClosed):
@@ -90,9 +90,9 @@ def test_workers_die_with_a_server_that_is_killed() -> None:
         "if __name__ == '__main__':\n"
         "    asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     worker = int(done.stdout)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline, "the worker outlived its server"
         time.sleep(0.01)

@@ -77,7 +77,7 @@ class AnsweringMachine:
         if isinstance(event, LegEnded):
             call.leg.close()
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
         """Wait for a condition, which is looked at often; the deadline only bounds a failure."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -89,12 +89,12 @@ class AnsweringMachine:
 
 
 def play_tone(call: TakenCall) -> None:
-    """Ring, answer, play 700 Hz for two seconds and listen."""
+    """Ring, answer, play 700 Hz for longer than any test lasts, and listen."""
     leg = call.leg
     leg.listen(lambda payload, now: call.heard.extend(payload))
     leg.ring()
     leg.answer()
-    sound = tones.tone([TONE_HZ], 2000, leg.encoding)
+    sound = tones.tone([TONE_HZ], 30_000, leg.encoding)
     leg.playout.enqueue("tone", sound, asyncio.get_running_loop().time())
     leg.playout.finish("tone", asyncio.get_running_loop().time())
 
@@ -127,6 +127,7 @@ async def answering_machine(
     finally:
         await machine.server.stop()
         pacer.close()
+        await machine.until(lambda: not machine.server.figures["connections"])  # over TLS each says goodbye, and hears it
 
 
 __all__ = ["LOCAL_TRUNK", "LOOPBACK", "TONE_HZ", "AnsweringMachine", "LegAnswered", "TakenCall", "answering_machine", "play_tone"]

@@ -100,7 +100,7 @@ class Baresip:
         text = json.dumps({"command": command, "params": params, "token": "test"}).encode()
         self.writer.write(b"%d:%s," % (len(text), text))
 
-    async def until_event(self, kind: str, timeout_s: float = 10.0, count: int = 1) -> dict[str, object]:
+    async def until_event(self, kind: str, timeout_s: float = 20.0, count: int = 1) -> dict[str, object]:
         """Wait for so many events of a type, such as `CALL_ESTABLISHED` or `CALL_CLOSED`; gives the last of them."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -209,7 +209,7 @@ async def baresip_line(folder: Path, source: Path, line: BaresipLine) -> AsyncIt
 
 async def _connect(port: int, process: PeerProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 try:
                     return await asyncio.open_connection("127.0.0.1", port)

@@ -96,9 +96,9 @@ def dial(machine: AnsweringMachine, *ports: int, encoding: Encoding = Encoding.P
 
 @asynccontextmanager
 async def carrier(
-    scenario: str, folder: Path, extra: Sequence[str] = (), transport: str = "u1", port: int = 0, **keys: str
+    scenario: str, folder: Path, extra: Sequence[str] = (), transport: str = "u1", port: int = 0, calls: int = 1, **keys: str
 ) -> AsyncIterator[tuple[int, PeerProcess]]:
-    """sipp as a peer that takes one call; gives its port. `port` 0: a free one. One that ends without it is started again.
+    """sipp as a peer that takes calls; gives its port. `port` 0: a free one. One that ends without it is started again.
 
     Raises:
         AssertionError: it never got it; with its output.
@@ -107,7 +107,10 @@ async def carrier(
     for left in reversed(range(STARTS)):
         at = port or free_port()
         words = ("-p", str(at), *extra)
-        run = SippRun(scenario, ("127.0.0.1", 9), folder, keys=keys, extra=words, transport=transport, timeout_s=int(WAIT_S) + 10)
+        patience_s = int(WAIT_S) + 10
+        run = SippRun(
+            scenario, ("127.0.0.1", 9), folder, calls=calls, keys=keys, extra=words, transport=transport, timeout_s=patience_s
+        )
         async with run.process() as process:
             if await _listens(process, at, kind):
                 yield at, process

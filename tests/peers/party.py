@@ -15,7 +15,7 @@ from switchhook_demo.sip_text import Message
 
 REASONS = {180: "Ringing", 183: "Session Progress", 200: "OK", 202: "Accepted", 486: "Busy Here", 603: "Decline"}
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY, REFER"
-WAIT_S = 15.0
+WAIT_S = 20.0
 
 
 class PartyCall(Call):

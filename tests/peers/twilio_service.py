@@ -344,7 +344,7 @@ class TwilioService(Watched):
 
     def _alter(self, call: CarriedCall, form: dict[str, list[str]]) -> web.Response:
         one = {name: values[-1] for name, values in form.items()}
-        if call.status in FINAL:
+        if call.status in FINAL or call.party.hung_up.is_set():
             return _error(400, 21220, "Call is not in-progress. Cannot redirect.")
         status = one.get("Status")
         if status not in (None, "completed", "canceled"):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from tests.peers.loopback import Got, serve
+from tests.peers.ports import free_port
 
 DEADLINE_S = 30.0
 T = TypeVar("T")
@@ -39,7 +40,7 @@ class VeevoBackend:
     """Paths of callbacks without the right signature."""
     url: str = ""
     port: int = 0
-    """Fixed while the backend lives, also while it is down."""
+    """Fixed while the backend lives, also while it is down: nobody else is given it then."""
     start_gate: asyncio.Event = field(default_factory=asyncio.Event)
     """onCallStart is answered only while this is set, as it is at first."""
     tool_gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,7 +62,7 @@ class VeevoBackend:
         app = web.Application()
         app.router.add_post("/calls/{kind}", self._called)
         app.router.add_get("/hello", self._greet)
-        self._runner, self.port = await serve(app, self.port)
+        self._runner, self.port = await serve(app, self.port or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def go_down(self) -> None:

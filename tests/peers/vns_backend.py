@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.peers.loopback import Got, serve
+from tests.peers.ports import free_port
 
 DEADLINE_S = 30.0
 
@@ -26,7 +27,7 @@ class VnsBackend:
     requests: list[Got] = field(default_factory=list)
     url: str = ""
     port: int = 0
-    """Fixed while the backend lives, also while it is down."""
+    """Fixed while the backend lives, also while it is down: nobody else is given it then."""
     start_status: int = 200
     start_gate: asyncio.Event = field(default_factory=asyncio.Event)
     """CallStart is answered only while this is set, as it is at first."""
@@ -49,7 +50,7 @@ class VnsBackend:
         app.router.add_post("/callstart", self._start)
         app.router.add_post("/callend", self._end)
         app.router.add_post("/tools{rest:.*}", self._tool)
-        self._runner, self.port = await serve(app, self.port)
+        self._runner, self.port = await serve(app, self.port or free_port())
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def go_down(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,12 @@ def singing(canaries: Mapping[str, str], data: bytes) -> list[str]:
 
 
 def singing_files(canaries: Mapping[str, str], folder: Path) -> set[str]:
-    """The same for all files below a folder."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {f"{name} in {path.name}" for path in files for name in singing(canaries, path.read_bytes())}
+    """The same for all files below a folder, in which a server may be at work."""
+    found = set()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        with contextlib.suppress(FileNotFoundError):  # what was removed meanwhile holds nothing
+            found |= {f"{name} in {path.name}" for name in singing(canaries, path.read_bytes())}
+    return found
 
 
 async def singing_rows(canaries: Mapping[str, str], url: str) -> set[str]:

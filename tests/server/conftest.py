@@ -25,9 +25,10 @@ async def shared_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def house(shared_house: House) -> AsyncIterator[House]:
-    """The shared house, with the customer's backend as new."""
+    """The shared house, with the customer's backend as new; afterwards nothing of any call is still on its way."""
     shared_house.renew()
     yield shared_house
+    await shared_house.idle()
 
 
 @pytest.fixture
@@ -73,11 +74,11 @@ async def shared_secure(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         yield secure
 
 
-@pytest.fixture
-def secure(shared_secure: SecureHouse) -> SecureHouse:
-    """The same with the customer's backend as new."""
-    shared_secure.exchange.renew()
-    return shared_secure
+@pytest_asyncio.fixture(loop_scope="session")
+async def secure(shared_secure: SecureHouse) -> AsyncIterator[SecureHouse]:
+    """The same, as new."""
+    async with shared_secure.exchange.as_new():
+        yield shared_secure
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -90,6 +91,7 @@ async def shared_veevo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def veevo(shared_veevo: VeevoHouse) -> AsyncIterator[VeevoHouse]:
-    """The same with backend and model as new."""
+    """The same with backend and model as new; no onCallEnd of one test comes in the next."""
     shared_veevo.renew()
     yield shared_veevo
+    await shared_veevo.idle()

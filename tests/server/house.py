@@ -20,7 +20,7 @@ from tests.peers.server import Server, config
 from tests.peers.vns_backend import VnsBackend, start_reply
 from tests.server.listening import of_turn, speech
 from tests.server.model import LiveSession, Model
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE_S, eventually
 
 NUMBER = "+17206999999"
 FALLBACK_NUMBER = "+17206999998"
@@ -225,7 +225,7 @@ async def open_house(
         yield House(server, backend)
 
 
-async def ear_has(call: Call, frames: int, turn: int = 0, deadline_s: float = 10.0) -> None:
+async def ear_has(call: Call, frames: int, turn: int = 0, deadline_s: float = DEADLINE_S) -> None:
     """Wait until so many numbered frames of a turn have been heard."""
     await call.ear.until(lambda: len(of_turn(call.ear.packets, turn)) >= frames, deadline_s, f"{frames} frames of turn {turn}")
 

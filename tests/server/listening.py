@@ -78,6 +78,27 @@ def heard_tone(sound: bytes, frequency_hz: float, at_least_ms: int, pcm24: bool 
     return abs(peak_hz(loud, rate_hz) - frequency_hz) < NEAR_HZ and share_at(loud, frequency_hz, rate_hz) > 0.8
 
 
+class ToneDetector:
+    """Looks for a stretch that is this tone and nothing else in µ-law that grows, from the latest one on.
+
+    Each frame is looked at, also when many come at once and silence after them.
+    """
+
+    def __init__(self, frequency_hz: float, duration_ms: int, sound: bytes) -> None:
+        self._frequency_hz = frequency_hz
+        self._duration_ms = duration_ms
+        self._end = len(sound)
+
+    def found(self, sound: bytes) -> bool:
+        """Whether it has come."""
+        while self._end <= len(sound):
+            stretch = sound[max(0, self._end - 8 * self._duration_ms) : self._end]
+            if heard_tone(stretch, self._frequency_hz, self._duration_ms - 60):
+                return True
+            self._end += 8 * FRAME_MS
+        return False
+
+
 def recorded(path: Path) -> tuple[Signal, Signal, int]:
     """(left, right, rate) of a two-channel recording, in 16-bit steps."""
     samples: NDArray[Any]

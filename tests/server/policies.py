@@ -47,7 +47,7 @@ LISTS = Tenant(
 )
 """Lists of whom it may call."""
 ONE_CALL = Tenant("one-call", "+17206999922", "127.0.1.2", {"concurrent": 1})
-SHORT_CALLS = Tenant("short-calls", "+17206999923", "127.0.1.3", {"max_seconds": 3})
+SHORT_CALLS = Tenant("short-calls", "+17206999923", "127.0.1.3", {"max_seconds": 6})
 SAVING = Tenant("saving", "+17206999924", "127.0.1.4", {"max_spend_per_day": 0.04, "price_per_minute": 0.05, "max_seconds": 30})
 """A call reserves 2.5 cents of its 4."""
 MORNINGS = Tenant(

@@ -19,14 +19,14 @@ from twilio.twiml.voice_response import VoiceResponse
 
 from switchhook_demo.phone import Call, Phone
 from switchhook_demo.sound import tone
-from tests.peers.loopback import serve
+from tests.peers.loopback import Got, serve
 from tests.peers.party import PartyCall
 from tests.peers.ports import free_port
 from tests.peers.server import Server, config
 from tests.peers.sound import write_wav
 from tests.peers.twilio_service import CarriedCall, TwilioService
 from tests.peers.veevo_backend import VeevoBackend
-from tests.server.exchange import hears
+from tests.server.exchange import LONG_MS, hears
 from tests.server.listening import caller_tone
 from tests.server.model import LiveSession, Model
 from tests.server.twilio_house import PUBLIC_SETTINGS, lead
@@ -171,6 +171,14 @@ class RestHouse:
 
         await eventually(find, "the call is in progress")
 
+    async def end_of(self, sid: str) -> Got:
+        """Wait for the end webhook of a call."""
+        return await self.backend.until(lambda: next(iter(self.ends_of(sid)), None))
+
+    def ends_of(self, sid: str) -> list[Got]:
+        """Every end webhook of a call that came."""
+        return [end for end in self.backend.of("end") if end.json["callSid"] == sid]
+
     async def over(self, sid: str, pair: tuple[str, str] = ACCOUNT_PAIR) -> Any:
         """Wait until a call is over; gives what the client then reads."""
         client = self.client(pair)
@@ -269,7 +277,9 @@ def basic(account_sid: str, auth_token: str) -> dict[str, str]:
 
 async def talk_both_ways(call: Call, party: PartyCall) -> None:
     """Each hears the other's tone."""
-    call.start_saying(caller_tone(2500))
+    call.start_saying(caller_tone(LONG_MS))
     await hears(party, 440.0)
-    party.start_saying(tone(PARTY_HZ, 2500))
+    party.start_saying(tone(PARTY_HZ, LONG_MS))
     await hears(call, PARTY_HZ)
+    call.line.hush()
+    party.line.hush()

@@ -173,7 +173,7 @@ async def test_a_model_whose_host_hangs_while_nothing_is_asked_of_it(house: Hous
             second = await model.until(lambda: model.sessions[1] if len(model.sessions) > 1 else None, "a second session", 60)
             await second.until(lambda: ("assistant", "Hello!") in second.texts(), "the talk so far")
             await talk.call.say(caller_tone(600))
-            await second.hears(lambda sound: heard_tone(sound[-4800:], CALLER_HZ, 580), "the caller's tone")
+            await second.hears(lambda sound: heard_tone(sound, CALLER_HZ, 580), "the caller's tone")
             second.caller_spoke("Are you there?")
             second.speaks(speech(200, turn=1), "I am.")
             await ear_has(talk.call, 10, turn=1)
@@ -211,4 +211,4 @@ async def test_a_reply_in_odd_pieces_is_one_even_tone(house: House) -> None:
     assert {((later - sooner) % (1 << 32), (follows - goes) % (1 << 16)) for (sooner, goes), (later, follows) in steps} == {
         (160, 1)
     }
-    assert packets[-1].at - packets[0].at > 1.4
+    assert packets[-1].at - packets[0].at > 1.0  # all at once would be a moment

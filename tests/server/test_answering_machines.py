@@ -17,6 +17,7 @@ from tests.server.call_end import log_texts
 from tests.server.exchange import (
     HANGS_UP_ON_MACHINES,
     LEAVES_MESSAGES,
+    LONG_MS,
     TELLS_OF_MACHINES,
     Exchange,
     agent_is_heard,
@@ -25,6 +26,7 @@ from tests.server.exchange import (
 from tests.server.house import function
 from tests.server.listening import AGENT_HZ, CALLER_HZ, caller_tone, heard_tone
 from tests.server.model import LiveSession, Model
+from tests.server.waiting import DEADLINE_S
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("flite")]
 
@@ -123,7 +125,7 @@ async def test_a_person_talks_with_the_agent(exchange: Exchange) -> None:
     async def story(made: Ordered) -> None:
         await made.call.say(spoken("Hello?"), pause(1500))
         await agent_is_heard(made.call, made.session)
-        made.call.start_saying(caller_tone(600))
+        made.call.start_saying(caller_tone(LONG_MS))  # one that ended soon would be a beep
         await model_hears(made.session, CALLER_HZ)
         assert made.told() == []
         await made.agent_hangs_up()
@@ -168,7 +170,7 @@ async def test_a_call_screener_is_left_to_the_agent(exchange: Exchange, said: st
 
     async def story(made: Ordered) -> None:
         made.session.speaks(tone(AGENT_HZ, 100), "Hello!")
-        await made.call.say(pause(300), spoken(said), pause(400))
+        await made.call.say(pause(300), spoken(said))  # who pauses for long after it is left the message
         made.session.caller_spoke(said)
         await made.is_told("screener")
         await agent_is_heard(made.call, made.session, "This is Acme, about your order.")
@@ -190,7 +192,7 @@ async def test_the_networks_announcement_ends_the_call(exchange: Exchange, evide
         if evidence == "tones":
             made.call.start_saying(special_tones() + spoken(NOBODY) + pause(60_000))
         else:
-            await made.call.say(pause(300), spoken(NOBODY), pause(300))
+            await made.call.say(pause(300), spoken(NOBODY))
             made.session.caller_spoke(NOBODY)
         assert await made.call.ended(30) == "them"
         assert not any(packet.voiced for packet in made.call.ear.packets)
@@ -210,6 +212,8 @@ async def test_an_announcement_before_the_answer(exchange: Exchange, status: int
         await call.say(special_tones(), pause(400))
         if status is not None:
             call.refuse(status)
+        else:
+            await asyncio.wait_for(call.cancelled.wait(), DEADLINE_S)
         end = await exchange.end_of(guid)
         assert call.cancelled.is_set() is (status is None)
         for session in model.sessions:

@@ -32,6 +32,7 @@ from tests.server.exchange import (
 )
 from tests.server.listening import AGENT_HZ, CALLER_HZ, caller_tone, linear, loud_part, share_at
 from tests.server.model import Model
+from tests.server.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -59,7 +60,7 @@ async def waits(call: PartyCall) -> None:
         signal = linear(latest(call, 400))
         return len(loud_part(signal, quiet_rms=60)) > 1600 and share_at(signal, AGENT_HZ) < 0.3
 
-    await call.ear.until(melody, 10, "hold sound")
+    await call.ear.until(melody, DEADLINE_S, "hold sound")
 
 
 async def record_of(exchange: Exchange, caller: Caller) -> dict[str, Any]:
@@ -126,7 +127,7 @@ async def test_the_destination_presses_one(exchange: Exchange) -> None:
         await talking(caller.call, call)
         call.line.hush()
         await call.press("1")
-        await caller.call.ear.until(lambda: caller.call.ear.digits == ["1"], 10, "the destination's key at the caller")
+        await caller.call.ear.until(lambda: caller.call.ear.digits == ["1"], DEADLINE_S, "the key at the caller")
         await caller.call.hang_up()
         assert await call.ended() == "them"
         end = await caller.end()

@@ -72,7 +72,7 @@ async def test_the_drain_does_not_wait_for_ever(tmp_path: Path, opener: Opener) 
         house.answer_with(model)
         async with house.talk(model) as talk:
             stopping = asyncio.ensure_future(house.server.stop())
-            assert await talk.call.ended(10) == "them"
+            assert await talk.call.ended() == "them"
             assert await stopping == 0
         end = await house.end_of(talk.guid)
         assert (end["status"], end["errorMessage"]) == (5, "The server was shut down during the call")

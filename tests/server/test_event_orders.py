@@ -28,10 +28,13 @@ from tests.server.exchange import (
     talking,
     transfer_of,
 )
+from tests.server.listening import FRAME_MS
 from tests.server.model import Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 TOOL = "book"
+MESSAGE_MS = 700
+"""Any local voice takes longer than this for a message of ours."""
 
 
 async def test_d_a_briefing_has_sixty_seconds() -> None:
@@ -60,9 +63,8 @@ async def test_e_the_model_refuses(exchange: Exchange, status: int, tries: int) 
         exchange.answer_with(model, messageToPlayOnFailure="One moment please.", routeToNumberOnFailure=DESTINATION)
         call = await telephone.dial(exchange.uri())
         await call.answered()
-        await call.heard(0)
-        assert not party.taken
         other = await party.call()
+        assert FRAME_MS * sum(packet.voiced for packet in call.ear.packets) > MESSAGE_MS
         other.answer()
         await talking(call, other)
         await other.hang_up()
@@ -129,12 +131,12 @@ async def test_h_the_caller_hangs_up_while_a_tool_runs(exchange: Exchange) -> No
         exchange.backend.tool_gate.clear()
         caller.session.calls_tool("call_b", TOOL, {})
         await exchange.backend.wait_for("/tools")
-        await caller.call.hang_up()
         gone = now()
+        await caller.call.hang_up()
         await caller.session.until(lambda: caller.session.closed, "the model's socket is closed")
         assert not exchange.ends_of(caller.guid)
         end = await caller.end()
-        assert 4 < now() - gone < 10
+        assert 4.9 < now() - gone < 15
         exchange.backend.tool_gate.set()
     assert end["status"] == 0
 

@@ -39,7 +39,7 @@ async def test_a_server_with_the_retired_names(house: House) -> None:
             assert (session.headers["api-key"], session.headers["OpenAI-Beta"]) == ("azure", "realtime=v1")
             await session.got("response.create")
             session.speaks(agent_tone(600), "Hello!")
-            await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 580), 10, "the greeting")
+            await call.ear.until(lambda: heard_tone(call.ear.ulaw(), AGENT_HZ, 580), 20, "the greeting")
             await call.say(caller_tone(600))
             await session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 580), "the caller's tone")
             session.caller_spoke("Hi.")
@@ -117,7 +117,7 @@ async def test_the_model_server_is_away_for_a_moment(house: House) -> None:
         caller = house.new_caller()
         async with Phone(user=caller) as phone:
             call = await phone.dial(house.uri())
-            await model.until(lambda: model.handshakes == 1, "the first handshake")
+            await model.until(lambda: model.handshakes, "the first handshake")
             model.refuse_with = None
             await call.answered()
             await call.say(caller_tone(400))
@@ -163,11 +163,11 @@ async def test_a_digit_is_not_a_turn_until_it_is_quiet(house: House) -> None:
             session.speaks(speech(100), "Your number?")
             await ear_has(call, 5)
             await call.press("1")
-            await call.say(b"\xff" * 8 * 1000)
-            await call.press("2")
+            await call.say(b"\xff" * 8 * 500)
             last = loop.time()
+            await call.press("2")
             await session.until(lambda: [text for role, text in session.texts() if role == "user"], "the number")
-            assert 1.0 < loop.time() - last < 8
+            assert 1.2 < loop.time() - last < 15
             await session.got("response.create", 2)
             session.speaks(speech(100, turn=1), "And the other?")
             await ear_has(call, 5, turn=1)

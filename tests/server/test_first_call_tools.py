@@ -23,7 +23,7 @@ from tests.server.model import LiveSession, Model
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IMPATIENT = "+17206999807"
-"""Waits a second for a tool."""
+"""Waits four seconds for a tool."""
 DASHES = "+17206999806"
 """Puts a dash where the customer gave no id."""
 MEBIBYTE = b'{"a":"' + b"x" * (1 << 20) + b'"}'
@@ -40,7 +40,7 @@ ADAPTERS = (
 def _content(backend: VnsBackend) -> dict[str, Any]:
     content = house_config(backend)
     number = content["numbers"][0]
-    content["numbers"].append({**deepcopy(number), "number": IMPATIENT, "tool_timeout_s": 1})
+    content["numbers"].append({**deepcopy(number), "number": IMPATIENT, "tool_timeout_s": 4})
     content["numbers"].append({**deepcopy(number), "number": DASHES, "null_placeholder": "-"})
     return content
 

@@ -25,11 +25,11 @@ async def test_the_words_before_the_hang_up_reach_call_end(house: House) -> None
             await ear_has(talk.call, 10)
             first = session.speech_started()
             session.speech_stopped(first)
-            session.begins(speech(3000, turn=1))
+            item_id = session.begins(speech(3000, turn=1))
             await ear_has(talk.call, 5, turn=1)
-            cuts = len(session.sent("conversation.item.truncate"))
             second = session.speech_started()
-            await session.got("conversation.item.truncate", cuts + 1)
+            cut = lambda: item_id in [event["item_id"] for event in session.sent("conversation.item.truncate")]  # noqa: E731
+            await session.until(cut, "the reply is cut off")
             await talk.call.hang_up()
             await session.got("input_audio_buffer.commit")
             assert not house.ends_of(talk.guid)
@@ -39,7 +39,7 @@ async def test_the_words_before_the_hang_up_reach_call_end(house: House) -> None
             await session.until(lambda: session.closed, "the model's socket is closed")
     assert (end["status"], end["errorMessage"]) == (0, "No Errors")
     assert spoken_lines(end) == ["AI : Shall I book it?", "User: Yes, do.", "User: Bye!"]
-    assert (await house.metrics())["switchhook_calls_live"] == 0
+    await house.quiet()
 
 
 async def test_a_model_that_never_writes_them_down_holds_no_call_end_back(house: House) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from switchhook_demo.phone import Call, CallRefusedError, Phone
 from switchhook_demo.rtp_line import RtpLine
+from tests.peers.server import rtp_range
 from tests.server.exchange import Exchange, agent_is_heard, model_hears
 from tests.server.house import House, ear_has, open_house
 from tests.server.listening import (
@@ -28,10 +28,13 @@ from tests.server.listening import (
     speech,
 )
 from tests.server.model import LiveSession, Model
+from tests.server.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 KEYPAD_TYPE = 96
+STALL_MS = 300
+"""So long a telephone of ours may be silent within a word, on a busy machine."""
 NOBODYS_HOST = "127.0.0.77"
 """Where a telephone behind an address translator believes itself to be."""
 
@@ -116,14 +119,18 @@ async def test_a_caller_of_whom_no_packet_ever_comes(house: House) -> None:
 async def test_a_telephone_that_answers_no_hang_up(house: House) -> None:
     """It is hung up on at its time limit and never says that it knows: the call is over and its port is back all the same."""
     async with Model() as model, OddPhone(user=house.new_caller()) as phone:
-        house.answer_with(model, maxSeconds=2)
+        house.answer_with(model, maxSeconds=4)
         call = await phone.dial(house.uri())
         await call.answered()
         phone.deaf = True
         end = await house.end_of((await house.start_of(phone.user))["sessionGuid"])
         assert (end["status"], end["errorMessage"]) == (0, "Maximum call duration reached")
         await house.quiet()
-        assert (await house.metrics())["switchhook_rtp_ports_leased"] == 0
+
+        async def given_back() -> bool:
+            return (await house.metrics())["switchhook_rtp_ports_leased"] == 0
+
+        await eventually(given_back, "no port is leased")
         assert call.ended_at is None
 
 
@@ -192,8 +199,9 @@ async def test_a_call_that_fits_nothing_is_on_record(house: House) -> None:
 
 async def test_a_call_without_a_port_for_its_sound_is_on_record(tmp_path: Path) -> None:
     """Every RTP port is leased: 503 and a record that says so; the call that has one does not notice."""
-    first = random.randrange(27_000, 32_000, 2)
-    async with open_house(tmp_path, SWITCHHOOK_RTP_PORTS=f"{first}-{first + 1}") as house, Model() as model:
+    model = Model()
+    first = int(rtp_range(model).partition("-")[0])
+    async with open_house(tmp_path, SWITCHHOOK_RTP_PORTS=f"{first}-{first + 1}") as house, model:
         house.answer_with(model)
         async with house.talk(model) as talk, Phone(user=house.new_caller()) as phone:
             await talk.session.got("response.create")
@@ -212,10 +220,10 @@ async def test_a_call_without_a_port_for_its_sound_is_on_record(tmp_path: Path) 
 
 
 def _spoken(channel: Signal, hz: float) -> list[tuple[int, int]]:
-    """(begin, end) in ms of each stretch of this tone, whose pauses are longer than 100 ms."""
+    """(begin, end) in ms of each stretch of this tone, whose pauses are longer than a stall."""
     frames = channel[: len(channel) // 160 * 160].reshape(-1, 160)
     loud = np.flatnonzero(np.sqrt((frames**2).mean(axis=1)) > 1000)
-    parts = np.split(loud, np.flatnonzero(np.diff(loud) > 5) + 1)
+    parts = np.split(loud, np.flatnonzero(np.diff(loud) > STALL_MS // 20) + 1)
     for part in parts:
         assert abs(peak_hz(channel[part[0] * 160 : (part[-1] + 1) * 160]) - hz) < NEAR_HZ
     return [(int(part[0]) * 20, (int(part[-1]) + 1) * 20) for part in parts]
@@ -244,7 +252,7 @@ async def test_a_recording_of_a_caller_who_sends_nothing_in_pauses(house: House)
         await house.end_of(talk.guid)
     caller, agent, _ = recorded(await house.recording(talk.guid, "wav"))
     left, right = _spoken(caller, CALLER_HZ), _spoken(agent, AGENT_HZ)
-    _check_lengths(left, (600, 600))
+    _check_lengths(left, (600, 600), STALL_MS)
     _check_lengths(right, (2000, 400, 400))
     turns = [right[0], left[0], right[1], left[1], right[2]]
     for (_, ended), (began, _) in itertools.pairwise(turns):
@@ -263,7 +271,7 @@ def _lasted_ms(call: Call) -> float:
     return (call.ended_at - call.answered_at) * 1000
 
 
-def _check_lengths(spoken: list[tuple[int, int]], lengths_ms: tuple[int, ...]) -> None:
+def _check_lengths(spoken: list[tuple[int, int]], lengths_ms: tuple[int, ...], stall_ms: int = 0) -> None:
     found: list[Any] = [ended - began for began, ended in spoken]
     assert len(found) == len(lengths_ms), found
-    assert all(abs(one - other) <= 60 for one, other in zip(found, lengths_ms, strict=True)), found
+    assert all(-60 <= one - other <= 60 + stall_ms for one, other in zip(found, lengths_ms, strict=True)), found

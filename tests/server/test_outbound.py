@@ -32,6 +32,7 @@ from tests.server.exchange import (
 from tests.server.house import NUMBER
 from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, caller_tone, heard_tone, loud_part, mono, peak_hz, recorded
 from tests.server.model import LiveSession, Model
+from tests.server.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 SIPP = pytest.mark.peer("sipp")
@@ -78,6 +79,7 @@ async def test_an_ordered_call_from_makecall_to_call_end(exchange: Exchange) -> 
         await agent_is_heard(call, session)
         call.start_saying(caller_tone(800))
         await model_hears(session, CALLER_HZ)
+        await call.quiet(200)
         await call.hang_up()
         end = await exchange.end_of(guid)
     _check_end(end, guid)
@@ -122,7 +124,7 @@ async def test_a_telephone_is_called_and_talks_with_the_agent(exchange: Exchange
         session.speaks(tone(AGENT_HZ, 1500), "Hello!")
         await model_hears(session, DESTINATION_HZ)
         await _farewell(session)
-        await phone.until_event("CALL_CLOSED", 15)
+        await phone.until_event("CALL_CLOSED")
         end = await exchange.end_of(guid)
         heard = loud_part(mono(phone.heard))
     assert abs(peak_hz(heard) - AGENT_HZ) < NEAR_HZ
@@ -163,7 +165,7 @@ async def test_a_party_that_refuses(exchange: Exchange, status: int, result: str
         call.ring()
         call.refuse(status)
         _check_unanswered(await exchange.end_of(guid), result)
-        await asyncio.wait_for(call.acknowledged.wait(), 10)
+        await asyncio.wait_for(call.acknowledged.wait(), DEADLINE_S)
 
 
 @SIPP
@@ -309,7 +311,7 @@ async def test_calls_beyond_the_accounts_rate_are_told_to_wait(exchange: Exchang
         assert told[1][1]["status"] == 429
         assert int(told[1][2]["Retry-After"]) > 0
         call = await party.call()
-        await asyncio.wait_for(call.acknowledged.wait(), 10)
+        await asyncio.wait_for(call.acknowledged.wait(), DEADLINE_S)
         await call.hang_up()
         end = await exchange.end_of(told[0][1]["sessionGuid"])
     assert (end["customerCallId"], end["outboundCallResult"]) == ("CallId-001", "Connected")
@@ -339,10 +341,10 @@ async def test_the_agent_cannot_be_reached_while_it_rings(exchange: Exchange) ->
         call = await party.call()
         call.ring()
         end = await exchange.end_of(guid)
-        await asyncio.wait_for(call.cancelled.wait(), 10)
+        await asyncio.wait_for(call.cancelled.wait(), DEADLINE_S)
     assert end["status"] == 2
     assert end["callConnected"] is None
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30  # it might ring for 45 s
 
 
 async def test_keys_and_hold_of_a_called_party(exchange: Exchange) -> None:
@@ -374,8 +376,8 @@ async def test_a_message_is_left_after_the_beep(exchange: Exchange) -> None:
         guid = await exchange.place(LEAVES_MESSAGES)
         call = await party.call()
         await call.say(b"\xff" * 2400 + greeting + b"\xff" * 4000 + tone(1000, 400))
-        beeped = asyncio.get_running_loop().time()
-        began = await call.ear.voice(0, 20)
+        began, beeped = await call.ear.voice(0, DEADLINE_S), call.line.sent_voice_at
+        assert beeped is not None
         assert began >= beeped
         assert await call.ended(30) == "them"
         end = await exchange.end_of(guid)

@@ -141,14 +141,14 @@ async def test_calls_that_nobody_answers_give_their_place_back(policies: Exchang
 async def test_a_call_lasts_no_longer_than_max_seconds(policies: Exchange) -> None:
     """The server hangs up on both when the time is over, though CallStart allows 120 s."""
     code, told = await explained(policies, SHORT_CALLS, CALLED)
-    assert (code, told) == (0, f"allowed: {CALLED} for 3 seconds at most")
+    assert (code, told) == (0, f"allowed: {CALLED} for 6 seconds at most")
     async with Model() as model, policies.party(answers=True) as party:
         policies.answer_with(model)
         guid, call, session = await talking(policies, SHORT_CALLS, model, asyncio.ensure_future(party.call()))
         await agent_is_clear(call, session)
         assert await call.ended() == "them"
         assert call.answered_at is not None
-        assert 2.9 < asyncio.get_running_loop().time() - call.answered_at < 23
+        assert 5.9 < asyncio.get_running_loop().time() - call.answered_at < 26
         await session.until(lambda: session.closed, "the model's socket is closed")
         end = await policies.end_of(guid)
     told_end = (end["status"], end["errorMessage"], end["outboundCallResult"])

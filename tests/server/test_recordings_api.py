@@ -63,7 +63,7 @@ async def both_speak(talk: Talk) -> None:
     await talk.session.got("response.create")
     talk.session.speaks(agent_tone(1000), "Hello!")
     await talk.call.say(caller_tone(1000))
-    await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 10, "the greeting")
+    await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 20, "the greeting")
 
 
 def check_tones(path: Path) -> None:

@@ -9,7 +9,18 @@ import pytest
 
 from tests.server.call_end import TICKS, spoken_lines
 from tests.server.house import Opener, ear_has, open_house
-from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, loud_part, peak_hz, recorded, speech
+from tests.server.listening import (
+    AGENT_HZ,
+    CALLER_HZ,
+    NEAR_HZ,
+    agent_tone,
+    caller_tone,
+    heard_tone,
+    loud_part,
+    peak_hz,
+    recorded,
+    speech,
+)
 from tests.server.model import Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,6 +34,7 @@ async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path, opener: Opener) ->
             await talk.session.got("response.create")
             talk.session.speaks(agent_tone(1000), "Hello!")
             await talk.call.say(caller_tone(1000))
+            await talk.call.ear.until(lambda: heard_tone(talk.call.ear.ulaw(), AGENT_HZ, 980), 20, "the greeting")
             talk.session.caller_spoke("Hello there.")
             talk.session.speaks(speech(3000), "This is never told.")  # long enough for the lines and seconds to be on disk
             await ear_has(talk.call, 140)
@@ -38,6 +50,7 @@ async def test_kill_9_in_the_middle_of_a_call(tmp_path: Path, opener: Opener) ->
         caller, agent, _ = recorded(await house.recording(talk.guid, "wav"))
         assert abs(peak_hz(loud_part(caller)) - CALLER_HZ) < NEAR_HZ
         assert abs(peak_hz(loud_part(agent)[:8000]) - AGENT_HZ) < NEAR_HZ
+        await house.idle()
         await house.server.kill()
         await house.server.start()
         await house.short_call(model)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.server.exchange import Exchange, agent_is_heard, conversation, model_hears
+from tests.server.exchange import (
+    DESTINATION_HZ,
+    LONG_MS,
+    Exchange,
+    agent_is_heard,
+    conversation,
+    destination_tone,
+    model_hears,
+)
 from tests.server.listening import CALLER_HZ, caller_tone, linear, share_at
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,10 +33,10 @@ def tone_ms(sound: bytes) -> int:
 async def test_a_port_that_was_closed_for_a_moment(exchange: Exchange) -> None:
     """Both hear each other before and afterwards."""
     async with conversation(exchange) as (caller, _):
-        caller.call.start_saying(caller_tone(600))
-        await model_hears(caller.session, CALLER_HZ)
+        caller.call.start_saying(destination_tone(LONG_MS))
+        await model_hears(caller.session, DESTINATION_HZ)
+        caller.call.line.hush()
         await caller.call.line.shut_for(CLOSED_S)
-        caller.session.audio.clear()
         caller.call.start_saying(caller_tone(TONE_MS))
         # Nearly all of it: who is deaf for a second misses the only word that is said.
         await caller.session.hears(lambda sound: tone_ms(sound) > 0.9 * TONE_MS, "all of the tone at the model")

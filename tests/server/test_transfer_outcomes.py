@@ -10,10 +10,12 @@ from contextlib import AsyncExitStack
 import pytest
 
 from switchhook_demo.sound import tone
+from tests.peers.party import PartyCall
 from tests.server.call_end import log_texts
 from tests.server.exchange import TRANSFER, Caller, Exchange, agent_is_heard, transfer_of
 from tests.server.listening import AGENT_HZ
 from tests.server.model import Model
+from tests.server.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -36,18 +38,21 @@ async def test_the_evidence_of_a_failed_transfer(exchange: Exchange) -> None:
     async with Model() as model, AsyncExitStack() as stack:
         exchange.answer_with(model, [TRANSFER])
         party = await stack.enter_async_context(exchange.party())
-        callers: list[tuple[Caller, int | None]] = []
+        callers: list[tuple[Caller, PartyCall, int | None]] = []
         for place, (status, attended) in enumerate(itertools.product(OUTCOMES, (False, True))):
             caller = await stack.enter_async_context(exchange.caller(model))
-            callers.append((caller, status))
             caller.session.speaks(tone(AGENT_HZ, 100), "Hello!")
             caller.transfers(f"+1720555{8000 + place}", attended=attended)
             call = await party.call(place + 1)
+            callers.append((caller, call, status))
             call.ring()
             if status is not None:
                 call.refuse(status)
-        await asyncio.gather(*(_told(exchange, caller, status) for caller, status in callers))
-        assert sum(call.cancelled.is_set() for call in party.taken) == 2
+        await asyncio.gather(*(_told(exchange, caller, status) for caller, _, status in callers))
+        for _, call, status in callers:
+            if status is None:
+                await asyncio.wait_for(call.cancelled.wait(), DEADLINE_S)
+            assert call.cancelled.is_set() is (status is None)
 
 
 async def _told(exchange: Exchange, caller: Caller, status: int | None) -> None:

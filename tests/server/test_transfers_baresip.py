@@ -52,7 +52,7 @@ from tests.server.listening import (
 )
 from tests.server.model import LiveSession, Model
 from tests.server.test_transfers import connected, hold_sound_is_heard
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE_S, eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("baresip")]
 
@@ -79,14 +79,13 @@ def has_tone(signal: Signal, frequency_hz: float, duration_ms: int = 400) -> boo
 
 
 async def telephone_hears(phone: Baresip, frequency_hz: float, duration_ms: int = 400) -> None:
-    """Wait until what comes from now on is this tone and nothing else for so long."""
-    begun, size = phone.hearing, 8 * duration_ms
+    """Wait until there is a stretch of this tone, and nothing else, in what comes from now on."""
+    begun = phone.hearing
 
     async def found() -> bool:
-        latest = np.array(phone.heard_after(begun)[-size:], dtype=np.float64)
-        return len(latest) == size and is_tone(latest, frequency_hz)
+        return has_tone(np.array(phone.heard_after(begun), dtype=np.float64), frequency_hz, duration_ms)
 
-    await eventually(found, f"{frequency_hz:g} Hz for {duration_ms} ms at the telephone", 10)
+    await eventually(found, f"{frequency_hz:g} Hz for {duration_ms} ms at the telephone")
 
 
 async def talk_together(caller: Baresip, destination: Baresip) -> None:
@@ -285,7 +284,7 @@ async def test_a_phone_system_that_replaces_the_agents_call(exchange: Exchange, 
     ):
         await briefed(caller, destination)
         caller.session.calls_tool("call_c", "complete_transfer", {})
-        await asyncio.wait_for(caller.call.referred.wait(), 10)
+        await asyncio.wait_for(caller.call.referred.wait(), DEADLINE_S)
         await caller.call.notify(100, over=False)
         if required:
             with pytest.raises(CallRefusedError) as refused:

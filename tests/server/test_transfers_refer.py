@@ -21,13 +21,14 @@ from tests.server.exchange import (
     Exchange,
     agent_is_heard,
     conversation,
-    hears,
     model_hears,
+    talking,
     transfer_of,
 )
 from tests.server.house import NUMBER
-from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, caller_tone, loud_part, peak_hz, recorded
+from tests.server.listening import CALLER_HZ, NEAR_HZ, caller_tone, loud_part, peak_hz, recorded
 from tests.server.model import LiveSession, Model
+from tests.server.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -77,11 +78,9 @@ async def test_a_line_that_refuses_to_make_it(exchange: Exchange) -> None:
     ):
         caller.call.refer_answer = 603
         caller.transfers()
-        await asyncio.wait_for(caller.call.referred.wait(), 10)
+        await asyncio.wait_for(caller.call.referred.wait(), DEADLINE_S)
         call = await party.call()
-        caller.call.start_saying(caller_tone(1000))
-        call.start_saying(tone(DESTINATION_HZ, 1000))
-        await asyncio.gather(hears(caller.call, DESTINATION_HZ), hears(call, CALLER_HZ))
+        await talking(caller.call, call)
         await call.hang_up()
         assert await caller.call.ended() == "them"
         end = await caller.end()
@@ -98,7 +97,7 @@ async def test_an_attended_transfer_by_the_line(exchange: Exchange, status: int)
         call.answer()
         await caller.session.got("response.create", 2)
         caller.session.calls_tool("call_c", "complete_transfer", {})
-        await asyncio.wait_for(caller.call.referred.wait(), 10)
+        await asyncio.wait_for(caller.call.referred.wait(), DEADLINE_S)
         [refer] = [request for request in caller.call.requests if request.method == "REFER"]
         target = unquote(address_uri(refer.get("refer-to")))
         assert target.startswith(f"sip:{DESTINATION}@127.0.0.1:{exchange.port}")
@@ -109,8 +108,7 @@ async def test_an_attended_transfer_by_the_line(exchange: Exchange, status: int)
             await call.hang_up()  # its place was taken
             assert await caller.call.ended() == "them"
         else:
-            caller.call.start_saying(caller_tone(1000))
-            await hears(call, CALLER_HZ)
+            await talking(caller.call, call)
             await caller.call.hang_up()
             assert await call.ended() == "them"
         end = await caller.end()
@@ -160,7 +158,7 @@ async def test_a_phone_system_that_cannot_move_its_party(exchange: Exchange, tar
             if refusal is not None:
                 (await party.call()).refuse(refusal)
             await caller.call.ear.until(
-                lambda: len(caller.call.told()) > 0 and told in caller.call.told()[-1], 10, f"NOTIFY {told}"
+                lambda: len(caller.call.told()) > 0 and told in caller.call.told()[-1], DEADLINE_S, f"NOTIFY {told}"
             )
             await agent_is_heard(caller.call, caller.session)
             await caller.call.hang_up()
@@ -195,9 +193,7 @@ async def test_a_destination_is_moved_by_its_phone_system(exchange: Exchange) ->
         assert await call.refer(f"sip:{CALLED}@127.0.0.1:{exchange.port}") == 202
         third = await party.call(2)
         assert await call.ended() == "them"
-        third.start_saying(tone(AGENT_HZ, 1000))
-        caller.call.start_saying(caller_tone(1000))
-        await asyncio.gather(hears(caller.call, AGENT_HZ), hears(third, CALLER_HZ))
+        await talking(caller.call, third)
         await caller.call.hang_up()
         assert await third.ended() == "them"
         end = await caller.end()

@@ -28,7 +28,7 @@ from tests.server.exchange import (
 )
 from tests.server.listening import linear
 from tests.server.model import Model
-from tests.server.waiting import eventually
+from tests.server.waiting import DEADLINE_S, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -113,7 +113,7 @@ async def _handed_over(exchange: Exchange) -> AsyncIterator[tuple[Caller, PartyC
         call = await party.call()
         await caller.session.got("response.create", 2)
         caller.session.calls_tool("call_c", "complete_transfer", {})
-        await asyncio.wait_for(caller.call.referred.wait(), 10)
+        await asyncio.wait_for(caller.call.referred.wait(), DEADLINE_S)
         await caller.call.hang_up()
         assert (await call.reinvite("sendrecv")).status == 200
         assert call.ended_at is None

@@ -156,7 +156,7 @@ async def test_the_farewell_is_heard_in_full(house: House) -> None:
             session.speaks(speech(1200, turn=2), "So long, Ada.")
             await ear_has(call, 10, turn=2)
             session.speech_started()
-            assert await call.ended(10) == "them"
+            assert await call.ended() == "them"
         assert of_turn(call.ear.packets, 2) == list(range(60))
         end = await house.end_of(talk.guid)
     assert (end["status"], end["errorMessage"]) == (0, "No Errors")

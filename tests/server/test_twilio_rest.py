@@ -15,7 +15,7 @@ import soundfile
 from twilio.twiml.voice_response import Connect, Dial, VoiceResponse
 
 from tests.peers.party import Party
-from tests.server.exchange import hears
+from tests.server.exchange import LONG_MS, hears
 from tests.server.listening import caller_tone, heard_tone, loud_part, peak_hz, recorded
 from tests.server.rest_house import (
     ACCOUNT_PAIR,
@@ -116,8 +116,8 @@ async def test_redirect_by_url_and_hang_up(tmp_path: Path) -> None:
         assert [found.sid for found in listed] == [sid]
         assert await do(lambda: client.calls.list(status="busy")) == []
         assert await do(lambda: client.calls.list(start_time_after="2100-01-01T00:00:00Z")) == []
-        (end,) = await house.backend.wait_for("end")
-        assert end.json["callSid"] == sid
+        await house.end_of(sid)
+        assert len(house.backend.of("end")) == 1
 
 
 async def test_a_bot_takes_the_call_and_gives_it_back(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_bot_takes_the_call_and_gives_it_back(tmp_path: Path) -> None:
         twiml = VoiceResponse()
         twiml.append(connect)
         twiml.hangup()
-        call.start_saying(caller_tone(3000))
+        call.start_saying(caller_tone(LONG_MS))
         await do(lambda: client.calls(sid).update(twiml=twiml))
         await hears(call, PLAY_HZ)
         assert await call.ended() == "them"
@@ -221,7 +221,8 @@ async def test_a_recording_is_started_paused_stopped_fetched_and_deleted(tmp_pat
         assert completed["RecordingUrl"].endswith(f"/Accounts/{CALL_PAIRS[0][0]}/Recordings/{made.sid}")
         async with aiohttp.ClientSession(headers=basic(*CALL_PAIRS[0])) as http, http.get(completed["RecordingUrl"]) as reply:
             fetched = soundfile.info(io.BytesIO(await reply.read()))
-        assert (reply.status, fetched.channels, str(round(fetched.duration))) == (200, 2, completed["RecordingDuration"])
+        assert (reply.status, fetched.channels) == (200, 2)
+        assert abs(fetched.duration - int(completed["RecordingDuration"])) <= 0.5
         assert house.customer.all_signed_by(CALL_PAIRS[0][1])
         left, _, rate_hz = await _sound(house, str(made.sid), "wav", tmp_path)
         loud_s = len(loud_part(left, rate_hz)) / rate_hz
@@ -260,8 +261,8 @@ async def test_a_pair_of_one_call_sees_that_call_alone_and_is_written_nowhere(tm
             for pair in ((CALL_PAIRS[0][0], "wrong"), (CALL_PAIRS[0][0], CALL_PAIRS[1][1]), ("AC" + "8" * 32, "x")):
                 nobody = house.client(pair)
                 assert await refused(lambda client=nobody: client.calls(first).fetch()) == (401, 20003)  # type: ignore[misc]
+        assert (await house.over(first, CALL_PAIRS[0])).status == "completed", "it may still read its call"
         await house.backend.wait_for("end", 2)
-        assert (await do(lambda: one.calls(first).fetch())).status == "completed", "it may still read its call"
     _check_nothing_is_written(tmp_path)
 
 

@@ -103,7 +103,7 @@ async def test_a_call_that_nobody_takes(by_sip: RestHouse, answer: int, status: 
 async def test_a_call_that_rings_too_long_and_one_that_is_given_up(by_sip: RestHouse) -> None:
     async with Party(user=CALLED, port=by_sip.trunk_port) as party:
         client = by_sip.client()
-        sid = await place(by_sip, twiml="<Response/>", timeout=1)
+        sid = await place(by_sip, twiml="<Response/>", timeout=3)
         call = await party.call()
         call.ring()
         await call.cancelled.wait()

@@ -14,6 +14,7 @@ import pytest_asyncio
 from switchhook_demo.sound import tone
 from tests.peers.twilio_party import Party
 from tests.peers.twilio_service import AUTH_TOKEN, Callee
+from tests.server.exchange import LONG_MS
 from tests.server.listening import AGENT_HZ, CALLER_HZ, agent_tone, caller_tone, heard_tone
 from tests.server.model import Model
 from tests.server.twilio_house import TwilioHouse, TwilioTalk, open_twilio_house
@@ -38,7 +39,7 @@ async def there(open_one: TwilioHouse) -> AsyncIterator[TwilioHouse]:
     open_one.twilio.orders.clear()
     open_one.house.backend.requests.clear()
     yield open_one
-    await open_one.house.quiet()
+    await open_one.house.idle()
 
 
 def callee(there: TwilioHouse, does: str, sip_code: int | None = None) -> Callee:
@@ -87,11 +88,11 @@ async def test_a_blind_transfer_that_fails_returns_to_the_agent(there: TwilioHou
             await ask_for_transfer(talk)
             output = json.loads(await talk.session.output_of("call_1"))
             assert output["transferCallResult"] == result
-            assert len(talk.call.streams) == 2
-            assert talk.call.streams[0].parameters == talk.call.streams[1].parameters
             talk.session.speaks(agent_tone(600), "Nobody is there.")
             heard = len(talk.party.heard)
             await there.hears(talk.party, lambda sound: heard_tone(sound[heard:], AGENT_HZ, 560), "the agent again")
+            first, second = talk.call.streams
+            assert first.parameters == second.parameters
             before = len(talk.session.audio)
             talk.party.say(caller_tone(600))
             await talk.session.hears(lambda sound: heard_tone(sound[before:], CALLER_HZ, 560), "the caller again")
@@ -145,11 +146,10 @@ async def test_an_attended_transfer_is_bridged_here(there: TwilioHouse) -> None:
             await talk.session.got("session.update", 2)
             party.press("1")
             await talk.session.until(lambda: talk.session.closed, "the agent is released")
-            heard = len(talk.party.heard), len(party.heard)
-            talk.party.say(caller_tone(800))
-            party.say(tone(CALLEE_HZ, 800))
-            await there.hears(party, lambda sound: heard_tone(sound[heard[1] :], CALLER_HZ, 700), "the caller")
-            await there.hears(talk.party, lambda sound: heard_tone(sound[heard[0] :], CALLEE_HZ, 700), "the destination")
+            talk.party.say(caller_tone(LONG_MS))
+            party.say(tone(CALLEE_HZ, LONG_MS))
+            await there.hears(party, lambda sound: heard_tone(sound[-16_000:], CALLER_HZ, 700), "the caller")
+            await there.hears(talk.party, lambda sound: heard_tone(sound[-16_000:], CALLEE_HZ, 700), "the destination")
             party.hang_up()
             await talk.party.ended()
         [transfer] = (await there.house.end_of(talk.guid))["transfers"]
@@ -173,25 +173,21 @@ async def test_an_attended_transfer_that_is_declined_returns(there: TwilioHouse)
             assert not talk.party.over
 
 
-async def make_call(there: TwilioHouse) -> tuple[int, Any]:
+async def make_call(there: TwilioHouse) -> str:
+    """Order a call out; gives its sessionGuid."""
     order = {"calledNumber": DESTINATION, "callerId": "7206999999", "customerCallId": "out-1"}
     url = f"{there.house.server.http_url}/api/customer/makecall"
     async with aiohttp.ClientSession() as http, http.post(url, json=order, headers={"Token": "secret-token"}) as reply:
-        return reply.status, await reply.json()
-
-
-async def outbound_end(there: TwilioHouse) -> dict[str, Any]:
-    [got] = await there.house.backend.wait_for("/callend", 1)
-    end: dict[str, Any] = got.json
-    return end
+        assert reply.status == 200, await reply.text()
+        guid: str = (await reply.json())["sessionGuid"]
+        return guid
 
 
 async def test_an_outbound_call_is_answered(there: TwilioHouse) -> None:
     called = callee(there, "answer")
     async with Model() as model:
         there.house.answer_with(model)
-        status, said = await make_call(there)
-        assert status == 200, said
+        guid = await make_call(there)
         party = await reached(there, called)
         session = await model.session(1)
         await session.got("response.create")
@@ -200,7 +196,7 @@ async def test_an_outbound_call_is_answered(there: TwilioHouse) -> None:
         party.say(caller_tone(600))
         await session.hears(lambda sound: heard_tone(sound, CALLER_HZ, 560), "the called party")
         party.hang_up()
-        end = await outbound_end(there)
+        end = await there.house.end_of(guid)
     assert (end["outboundTriggered"], end["outboundCallResult"], end["status"]) == (True, "Connected", 0)
 
 
@@ -212,8 +208,7 @@ async def test_an_outbound_call_that_nobody_takes(there: TwilioHouse, does: str,
     callee(there, does, code)
     async with Model() as model:
         there.house.answer_with(model)
-        assert (await make_call(there))[0] == 200
-        end = await outbound_end(there)
+        end = await there.house.end_of(await make_call(there))
     assert end["callConnected"] is None
     assert end["outboundCallResult"] not in ("Connected", "N/A")
     if result is not None:
@@ -225,10 +220,10 @@ async def test_too_many_requests_are_tried_once_more(there: TwilioHouse) -> None
     there.twilio.overloaded = 1
     async with Model() as model:
         there.house.answer_with(model)
-        assert (await make_call(there))[0] == 200
+        guid = await make_call(there)
         party = await reached(there, called)
         party.hang_up()
-        assert (await outbound_end(there))["status"] is not None
+        assert (await there.house.end_of(guid))["status"] is not None
 
 
 async def test_no_secret_is_written_down(there: TwilioHouse) -> None:

@@ -83,7 +83,7 @@ async def test_it_is_read_redirected_and_goes_on(house: RestHouse, pair: tuple[s
     assert int(ended.duration) >= 0
     assert await refused(lambda: client.calls(call.sid).update(status="completed")) == (400, 21220)
     assert call.sid in [one.sid for one in await do(lambda: client.calls.list(status="completed"))]
-    assert call.sid in [end.json["callSid"] for end in await house.backend.wait_for("end")]
+    await house.end_of(call.sid)
 
 
 async def test_it_is_dialled_on_and_comes_back(house: RestHouse, pair: tuple[str, str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from switchhook_demo.phone import Phone
 from tests.media.test_decode import sound_file
+from tests.server.canaries import singing_files
 from tests.server.listening import AGENT_HZ, agent_tone, heard_tone
 from tests.server.veevo_house import CANARIES, NUMBER, VeevoHouse, greeted, house
 from tests.server.waiting import eventually
@@ -49,7 +50,7 @@ async def test_a_call_from_start_to_end(veevo: VeevoHouse) -> None:
     assert sum(parts) == costs["totalCost"]
     assert 0 < parts[-1] < Decimal("0.0085")
     (kept,) = await veevo.row("costs", talk.caller)
-    assert json.loads(kept)["total"] == str(costs["totalCost"])
+    assert Decimal(json.loads(kept)["total"]) == costs["totalCost"]
 
 
 async def test_after_a_crash_the_customer_is_told_with_its_metadata_and_a_signature(veevo: VeevoHouse) -> None:
@@ -110,13 +111,6 @@ async def test_an_ai_that_cannot_be_reached_is_apologised_for(veevo: VeevoHouse)
     assert costs["totalCost"] == costs["costTwilio"] > 0
 
 
-def _singing(folder: Path) -> set[str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {
-        f"{name} in {path.name}" for path in files for name, canary in CANARIES.items() if canary.encode() in path.read_bytes()
-    }
-
-
 async def test_no_key_is_written_down_or_told(tmp_path: Path) -> None:
     """Through a call that works and calls on which everything fails, at debug level."""
     async with house(tmp_path, SWITCHHOOK_LOG_LEVEL="debug") as home:
@@ -132,7 +126,7 @@ async def test_no_key_is_written_down_or_told(tmp_path: Path) -> None:
             session.caller_spoke("hello")
             session.calls_tool("call_1", "check_availability", {})
             await session.output_of("call_1")
-            sang = await asyncio.to_thread(_singing, home.server.data_dir)
+            sang = await asyncio.to_thread(singing_files, CANARIES, home.server.data_dir)
             session.die()
             home.model.refuse_with = 401
             await call.ended(30)
@@ -151,7 +145,7 @@ async def test_no_key_is_written_down_or_told(tmp_path: Path) -> None:
         assert not any(canary in figures for canary in CANARIES.values())
         assert home.backend.unsigned == []
         assert not any(canary.encode() in got.body for got in home.backend.callbacks for canary in CANARIES.values())
-        assert sang | _singing(home.server.data_dir) == set()
+        assert sang | singing_files(CANARIES, home.server.data_dir) == set()
     log = home.server.log.read_text()
     assert log
     assert [name for name, canary in CANARIES.items() if canary in log] == []

@@ -39,10 +39,11 @@ async def shared_veevo(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def veevo(shared_veevo: VeevoHouseOverTwilio) -> AsyncIterator[VeevoHouseOverTwilio]:
-    """Backend and model as new."""
+    """Backend and model as new; no onCallEnd of one test comes in the next."""
     shared_veevo.renew()
     yield shared_veevo
-    shared_veevo.leave()
+    await shared_veevo.leave()
+    await shared_veevo.idle()
 
 
 SUITE = (test_veevo_configuration, test_veevo_costs, test_veevo_dialects)

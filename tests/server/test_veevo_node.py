@@ -75,6 +75,7 @@ async def test_node_verifies_every_callback_of_a_call(veevo: VeevoHouse, tmp_pat
             assert await session.output_of("call_1") == "Two units, délivrées vendredi ☎."
             await call.hang_up()
         start, tool, end = (await node.told(6))[3:]
+        await veevo.idle()  # it is there until it has acknowledged
     assert [(got["path"], got["good"]) for got in (start, tool, end)] == [
         ("/calls/start", True),
         ("/calls/tool", True),

@@ -68,6 +68,6 @@ async def test_a_caller_who_leaves_while_a_tool_runs(veevo: VeevoHouse) -> None:
         await talk.session.until(lambda: talk.session.closed, "the AI is let go")
     end = (await veevo.end_of(talk.sid)).json
     assert talk.call.ended_at is not None and talk.call.answered_at is not None
-    assert abs(end["durationSeconds"] - (talk.call.ended_at - talk.call.answered_at)) < 2
+    assert abs(end["durationSeconds"] - (talk.call.ended_at - talk.call.answered_at)) < 4
     assert [line["content"] for line in end["transcript"]] == ["Hi, how can I help?"]
     assert talk.session.calls["call_1"] is None

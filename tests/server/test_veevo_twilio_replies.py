@@ -61,7 +61,7 @@ async def test_a_call_that_is_not_taken_is_rejected_before_it_costs(
 async def test_the_greeting_the_talk_and_the_end_by_silence(there: VeevoHouseOverTwilio) -> None:
     """The greeting is heard before the AI is there; what the call cost counts unrounded seconds."""
     there.backend.greeting = sound_file("MP3", 44_100, GREETING_HZ)
-    there.backend.start_reply |= {"greetingUrl": f"{there.backend.url}/hello", "inactivityTimeoutMs": 1500}
+    there.backend.start_reply |= {"greetingUrl": f"{there.backend.url}/hello", "inactivityTimeoutMs": 2500}
     model = there.model
     model.update_gate.clear()
     count = len(model.sessions) + 1

@@ -53,6 +53,7 @@ class TwilioHouse:
         try:
             session = await model.session(count)
             await session.got("session.update")
+            await self.twilio.until(lambda: call.streams, "a media stream")
             yield TwilioTalk(call, session, (await self.house.start_of(caller))["sessionGuid"])
         finally:
             call.party.hang_up()

@@ -132,12 +132,13 @@ class VeevoHouse:
             return database.execute(query, values).fetchall()
 
     async def idle(self) -> None:
-        """Wait until every onCallEnd was acknowledged, as the server has written down."""
+        """Wait until every call has ended and every onCallEnd was acknowledged, as the server has written down."""
+        pending = "SELECT 1 FROM calls WHERE ended_at IS NULL UNION ALL SELECT 1 FROM outbox WHERE state != 'delivered'"
 
         async def find() -> bool:
-            return not self.asked("SELECT 1 FROM outbox WHERE state != 'delivered'")
+            return not self.asked(pending)
 
-        await eventually(find, "no pending onCallEnd", 60)
+        await eventually(find, "no live call and no pending onCallEnd", 60)
 
     async def register(self, key: str, **fields: Any) -> tuple[int, str]:
         """POST /api/phone-numbers; a field of None is left out."""

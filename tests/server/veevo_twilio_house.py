@@ -40,10 +40,13 @@ class VeevoHouseOverTwilio(VeevoHouse):
         """The reply names the account of Twilio by which calls come."""
         self.backend.start_reply |= {"twilioAccountSid": self.twilio.account_sid, "twilioAuthToken": self.twilio.auth_token}
 
-    def leave(self) -> None:
-        """Whoever has not hung up does."""
-        for call in self.twilio.calls.values():
+    async def leave(self) -> None:
+        """Whoever has not hung up does. Then Twilio has told of every end, by the pair that the call had."""
+        calls = list(self.twilio.calls.values())
+        for call in calls:
             call.party.hang_up()
+        for call in calls:
+            await call.party.ended()
 
 
 def without_trunk(backend: VeevoBackend, model: Model) -> dict[str, Any]:
@@ -73,4 +76,4 @@ async def open_veevo_over_twilio(
             lead(twilio, server, status=status)
             house = VeevoHouseOverTwilio(server, backend, model, twilio=twilio)
             yield house
-            house.leave()
+            await house.leave()

@@ -57,7 +57,7 @@ class Notes:
         """Nothing to do."""
 
     async def until(self, met: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not met():
                 self.changed.clear()
                 await self.changed.wait()

@@ -31,7 +31,7 @@ async def test_busy(tmp_path: Path) -> None:
 
 async def test_nobody_answers(tmp_path: Path) -> None:
     async with answering_machine() as machine, carrier("uas_rings", tmp_path) as (port, process):
-        call = dial(machine, port, ring_s=0.5)
+        call = dial(machine, port, ring_s=2)
         await machine.until(lambda: bool(call.endings))
         assert call.events == [LegProgress(180, False), LegEnded("no-answer", "nobody answered in time")]
         await content(process, tmp_path)
@@ -44,8 +44,8 @@ async def test_we_give_up_while_it_rings(tmp_path: Path) -> None:
         await machine.until(lambda: bool(call.progress))
         call.leg.hang_up()
         await content(process, tmp_path)
-        assert call.endings == [LegEnded("hung-up")]
         await all_given_back(machine)
+        assert call.endings == [LegEnded("hung-up")]
 
 
 @pytest.mark.parametrize(
@@ -69,16 +69,15 @@ async def test_early_media_then_an_answer_with_echo(scenario: str, line: Encodin
         early = loud(call.heard_early, house)
         assert len(early) >= 4000
         assert pitch_hz(early, house) == pytest.approx(440, abs=5)
-        del call.heard[:]
-        call.leg.playout.enqueue("tone", tones.tone([700], 1000, house), asyncio.get_running_loop().time())
+        call.leg.playout.enqueue("tone", tones.tone([700], 2000, house), asyncio.get_running_loop().time())
         call.leg.playout.finish("tone", asyncio.get_running_loop().time())
-        await machine.until(lambda: len(loud(call.heard, house)) >= 4000)
-        assert pitch_hz(loud(call.heard, house), house) == pytest.approx(700, abs=5)
+        # The end of the early sound may come after the answer.
+        await machine.until(lambda: pitch_hz(loud(call.heard, house)[-4000:], house) == pytest.approx(700, abs=5))
         call.leg.hang_up()
         await content(process, tmp_path)
+        await all_given_back(machine)
         assert call.endings == [LegEnded("hung-up")]
         assert call.over == [("carrier-1", "hung-up", 200)]
-        await all_given_back(machine)
 
 
 def loud(heard: bytes | bytearray, encoding: Encoding) -> bytes:
@@ -88,7 +87,8 @@ def loud(heard: bytes | bytearray, encoding: Encoding) -> bytes:
 
 def pitch_hz(sound: bytes, encoding: Encoding) -> float:
     """What most pieces of 0.2 s sound like: sipp may send a packet late, which leaves a hole in one of them."""
-    return median(tones.frequency_hz(sound[at : at + 1600], encoding) for at in range(0, len(sound) - 1599, 800))
+    pieces = [sound[at : at + 1600] for at in range(0, len(sound) - 1599, 800)]
+    return median(tones.frequency_hz(piece, encoding) for piece in pieces) if pieces else 0.0
 
 
 async def test_digest(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ async def test_failover_to_a_second_route(tmp_path: Path) -> None:
         assert machine.ports.leased == 0
         await content(refusing, tmp_path / "first")
         await content(taking, tmp_path / "second")
+        await all_given_back(machine)
         assert call.endings == [LegEnded("hung-up")]
         assert call.over[1:] == [("carrier-2", "hung-up", 200)]
-        await all_given_back(machine)
 
 
 async def test_an_answer_that_crosses_our_cancel(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ async def test_an_answer_that_crosses_our_cancel(tmp_path: Path) -> None:
         await machine.until(lambda: bool(call.progress))
         call.leg.hang_up()
         await content(process, tmp_path)
-        assert call.events == [LegProgress(180, False), LegEnded("hung-up")]
         await all_given_back(machine)
+        assert call.events == [LegProgress(180, False), LegEnded("hung-up")]
 
 
 async def test_a_carrier_that_is_slow_to_answer_prack(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from switchhook.telephony.wire.sip.framing import Frame
 from switchhook.telephony.wire.sip.message import Response
 from tests.peers.answering_machine import LOCAL_TRUNK, LOOPBACK, answering_machine
 from tests.peers.certificates import Authority, Identity
+from tests.peers.loopback import stream_server
 from tests.peers.sip_caller import sdp
-from tests.telephony.test_sip_server import here, line
+from tests.telephony.test_sip_server import WAIT_S, here, line
 
 DOMAIN = "sip.carrier.test"
 OPTIONS = b"OPTIONS sip:carrier SIP/2.0\r\nContent-Length: 0\r\n\r\n"
@@ -42,20 +43,16 @@ class Carrier:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.clients.append(writer.get_extra_info("peercert"))
-        try:
-            while data := await reader.read(4096):
-                self.got += data
-                self.changed.set()
-        except OSError:
-            pass
-        writer.close()
+        while data := await reader.read(4096):
+            self.got += data
+            self.changed.set()
 
 
 class Told:
@@ -90,7 +87,7 @@ class Told:
         """Nothing to do."""
 
     async def until_failed(self) -> Flow:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while not self.failed:
                 self.changed.clear()
                 await self.changed.wait()
@@ -110,10 +107,8 @@ async def carrier(
         context.load_verify_locations(client_ca)
     made = Carrier()
     context.sni_callback = lambda _socket, name, _context: made.names.append(name)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, ssl=context)
-    made.port = server.sockets[0].getsockname()[1]
-    yield made
-    server.close()
+    async with stream_server(made.serve, context) as made.port:
+        yield made
 
 
 @asynccontextmanager
@@ -124,6 +119,9 @@ async def transport(*peers: TlsPeer) -> AsyncIterator[tuple[SipTransport, Told]]
     made = SipTransport(told, None, lambda flow: by_name[flow.trunk])
     yield made, told
     await made.close()
+    async with asyncio.timeout(WAIT_S):
+        while made.connections:  # noqa: ASYNC110 - each says goodbye to its peer, and waits for the same
+            await asyncio.sleep(0.01)
 
 
 def over_tls(authority: Authority, client_ca: str | None) -> SipConfig:
@@ -199,11 +197,11 @@ async def test_verification_can_be_turned_off_and_that_is_warned_of_once(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer_of_ours = TlsPeer("acme", DOMAIN, verify=False)
-    async with transport(peer_of_ours) as (ours, told):
-        for _ in range(2):
-            async with carrier(authority.vouch_for("other.test")) as peer:
-                ours.send(OPTIONS, Flow("tls", "127.0.0.1", peer.port, trunk="acme"))
-                await peer.until(lambda peer=peer: peer.got == OPTIONS)  # type: ignore[misc]  # mypy cannot infer the default
+    other = authority.vouch_for("other.test")
+    async with carrier(other) as one, carrier(other) as two, transport(peer_of_ours) as (ours, told):
+        for peer in (one, two):
+            ours.send(OPTIONS, Flow("tls", "127.0.0.1", peer.port, trunk="acme"))
+            await peer.until(lambda peer=peer: peer.got == OPTIONS)  # type: ignore[misc]  # mypy cannot infer the default
         assert not told.failed
     assert caplog.text.count("is not checked") == 1
 
@@ -272,15 +270,11 @@ async def test_a_peer_that_speaks_no_tls_or_is_not_there(authority: Authority, c
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SIP/2.0 400 What?\r\n\r\n")
         await reader.read(1)
-        writer.close()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with transport(TlsPeer("acme", DOMAIN, authority.file)) as (ours, told):
+    async with stream_server(echo) as port, transport(TlsPeer("acme", DOMAIN, authority.file)) as (ours, told):
         ours.send(OPTIONS, Flow("tls", "127.0.0.1", port, trunk="acme"))
         await told.until_failed()
         assert "does the peer speak TLS on this port?" in caplog.text
-        server.close()
         told.failed.clear()
         ours.send(OPTIONS, Flow("tls", "127.0.0.1", 1, trunk="acme"))
         await told.until_failed()

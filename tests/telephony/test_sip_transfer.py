@@ -173,7 +173,7 @@ async def test_an_attended_transfer_between_two_calls() -> None:
 
 
 async def test_a_peer_may_be_silent_while_it_calls_the_other_party() -> None:
-    async with talking(media_timeout_s=0.5) as case:
+    async with talking(media_timeout_s=1.5) as case:
         case.call.leg.refer(NUMBER)
         refer = await case.first.next()
         assert isinstance(refer, Request)

@@ -25,11 +25,8 @@ from switchhook.telephony.sip_targets import DnsLookup, SipTargets
 from switchhook.telephony.trunk_watch import TrunkWatch
 from switchhook.telephony.trunks import Origin
 from tests.peers.answering_machine import AnsweringMachine, answering_machine
-from tests.peers.ports import free_port
-from tests.peers.processes import PeerProcess
-from tests.peers.sipp import SippRun, messages
-
-WAIT_S = 20.0
+from tests.peers.outgoing_call import WAIT_S, carrier, content
+from tests.peers.sipp import messages
 
 
 @dataclass
@@ -91,33 +88,6 @@ async def exchange(trunks: Sequence[Trunk]) -> AsyncIterator[Exchange]:
         assert machine.ports.leased == 0
 
 
-@asynccontextmanager
-async def carrier(scenario: str, folder: Path, calls: int = 1, **keys: str) -> AsyncIterator[tuple[int, PeerProcess]]:
-    """sipp as a peer that waits for us; gives its port."""
-    port = free_port()
-    run = SippRun(scenario, ("127.0.0.1", 9), folder, calls=calls, keys=keys, extra=("-p", str(port)), timeout_s=int(WAIT_S) + 10)
-    async with run.process() as process:
-        await bound(port)
-        yield port, process
-
-
-async def bound(port: int) -> None:
-    """Wait until a program has taken a UDP port."""
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                try:
-                    probe.bind(("127.0.0.1", port))
-                except OSError:
-                    return
-            await asyncio.sleep(0.02)
-
-
-async def finished(process: PeerProcess, folder: Path) -> None:
-    done = await process.finished(WAIT_S)
-    assert done.returncode == 0, done.output + messages(folder)
-
-
 @pytest.mark.peer("sipp")
 async def test_a_registrar_that_asks_for_a_proof_is_kept_informed(tmp_path: Path) -> None:
     async with carrier("uas_registrar", tmp_path, expires="2") as (port, process):
@@ -128,7 +98,7 @@ async def test_a_registrar_that_asks_for_a_proof_is_kept_informed(tmp_path: Path
             await ours.machine.until(lambda: messages(tmp_path).count("REGISTER sip:") >= 3, WAIT_S)
             await ours.machine.until(lambda: messages(tmp_path).count("expires=3600") >= 1, WAIT_S)
             await ours.watch.stop()
-            await finished(process, tmp_path)
+            await content(process, tmp_path)
 
 
 @pytest.mark.peer("sipp")
@@ -147,16 +117,16 @@ async def test_a_carrier_that_is_unavailable_is_followed_by_the_next_and_then_av
                 await ours.machine.until(lambda call=call: call.answered, WAIT_S)  # type: ignore[misc]  # bound at once
                 assert ours.dialer.load.live("second") == 1
                 # The second call does not ask the first carrier, which is gone.
-                await finished(refusing, tmp_path / "first")
+                await content(refusing, tmp_path / "first")
                 call.leg.hang_up()
                 await ours.machine.until(lambda call=call: bool(call.endings), WAIT_S)  # type: ignore[misc]  # bound at once
                 assert call.endings == [LegEnded("hung-up")]
                 assert ours.dialer.load.live("second") == 0
-            await finished(answering, tmp_path / "second")
+            await content(answering, tmp_path / "second")
 
 
 async def test_a_peer_that_answers_no_probe_is_down_and_its_calls_go_another_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trunk_watch, "PROBE_PATIENCE_S", 0.2)
+    monkeypatch.setattr(trunk_watch, "PROBE_PATIENCE_S", 1.0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
         deaf.bind(("127.0.0.1", 0))
         silent = Trunk("silent", "acme", f"sip:127.0.0.1:{deaf.getsockname()[1]}", probe_s=0.2, priority=1)

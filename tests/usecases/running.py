@@ -20,7 +20,7 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
                 task.cancel()
 
 
-async def until(condition: Callable[[], bool], patience_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], patience_s: float = 20.0) -> None:
     """Wait for a condition that other tasks bring about."""
     async with asyncio.timeout(patience_s):
         while not condition():

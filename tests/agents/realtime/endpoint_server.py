@@ -50,6 +50,15 @@ async def endpoint(max_sessions: int = 4) -> AsyncIterator[Endpoint]:
             await listener.stop()
     finally:
         await workers.close()
+        while _CLIENTS:  # what is left open when the loop ends is complained of in whatever test runs then
+            client = _CLIENTS.pop()
+            client.close()
+            async with asyncio.timeout(WAIT_S):
+                await client.over.wait()
+
+
+_CLIENTS: list[Client] = []
+"""Those that have got in."""
 
 
 class Client(picows.WSListener):
@@ -57,6 +66,7 @@ class Client(picows.WSListener):
 
     def __init__(self) -> None:
         self.events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.over = asyncio.Event()
         self.transport: picows.WSTransport | None = None
 
     @classmethod
@@ -68,6 +78,7 @@ class Client(picows.WSListener):
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self.transport = transport
+        _CLIENTS.append(self)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         if frame.msg_type is picows.WSMsgType.TEXT:
@@ -75,6 +86,7 @@ class Client(picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self.events.put_nowait(None)
+        self.over.set()
 
     def send(self, kind: str, **fields: Any) -> None:
         self.send_raw(picows.WSMsgType.TEXT, json.dumps({"type": kind, **fields}).encode())
@@ -90,6 +102,17 @@ class Client(picows.WSListener):
                 if event["type"] == kind and matches(event):
                     return event
         raise AssertionError(f"closed before {kind}")
+
+    async def until_each(self, *kinds: str) -> dict[str, Event]:
+        """The next event of each of these kinds, whichever of them comes first."""
+        found: dict[str, Event] = {}
+        while len(found) < len(kinds):
+            async with asyncio.timeout(WAIT_S):
+                event = await self.events.get()
+            assert event is not None, f"closed before {set(kinds) - found.keys()}"
+            if event["type"] in kinds:
+                found.setdefault(event["type"], event)
+        return found
 
     async def closed(self) -> None:
         async with asyncio.timeout(WAIT_S):

@@ -17,7 +17,7 @@ import yaml
 from switchhook.domain.model import Encoding
 from switchhook.media import g711
 from switchhook_demo.backend import RECEPTION, book_appointment, check_availability
-from tests.agents.realtime.endpoint_server import Client, Endpoint, endpoint
+from tests.agents.realtime.endpoint_server import WAIT_S, Client, Endpoint, endpoint
 from tests.peers.flite import spoken
 
 PCMU = {"type": "audio/pcmu"}
@@ -56,7 +56,7 @@ async def test_sessions_are_bounded_and_their_places_come_back(server: Endpoint)
     clients[0].close()
     await clients[0].closed()
     again: Client | None = None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_S):
         while again is None:
             with contextlib.suppress(picows.WSInvalidStatusError):
                 again = await Client.connect(server.url)
@@ -164,8 +164,8 @@ async def test_the_caller_interrupts_and_other_speech_is_refused(server: Endpoin
     cut = (await client.until("response.done"))["response"]
     assert cut["status"] == "cancelled" and cut["status_details"]["reason"] == "turn_detected"
     client.send("conversation.item.truncate", item_id=delta["item_id"], content_index=0, audio_end_ms=200)
-    await client.until("conversation.item.truncated")
-    assert "We are open from 8:00" in words((await client.until("response.done"))["response"])
+    answered = await client.until_each("conversation.item.truncated", "response.done")
+    assert "We are open from 8:00" in words(answered["response.done"]["response"])
     client.speak(spoken("how much does a new car cost these days"))
     heard = await client.until("conversation.item.input_audio_transcription.completed")
     assert heard["transcript"] == "[unclear]"

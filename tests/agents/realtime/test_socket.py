@@ -7,8 +7,9 @@ import base64
 import contextlib
 import datetime
 import gc
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from switchhook.agents.conversation import ModelLoss
 from switchhook.agents.realtime import dialect
 from switchhook.agents.realtime import socket as model_socket
-from switchhook.agents.realtime.socket import ModelSocket
+from switchhook.agents.realtime.socket import ModelSocket, PinnedTarget
 from switchhook.domain.errors import EgressRefused
+from tests.peers.loopback import stream_server
 from tests.peers.model import Event, ModelServer, ModelSession
 
+WAIT_S = 20.0
 UPDATE = b'{"type":"session.update","session":{"type":"realtime"}}'
 
 
@@ -71,7 +74,7 @@ class Owner:
         self.changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             while not condition():
                 self.changed.clear()
                 await self.changed.wait()
@@ -85,35 +88,18 @@ def port_of(url: str) -> int:
     return int(url.split(":")[2].split("/")[0])
 
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
-
-
-@contextlib.asynccontextmanager
-async def peer(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A TCP server that does what `handle` does for each connection, and its port; ends when they have."""
-    busy: set[asyncio.Task[None] | None] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        busy.add(asyncio.current_task())
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            await handle(reader, writer)
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        if tasks := [task for task in busy if task is not None]:
-            await asyncio.wait(tasks, timeout=5)
-
-
 @pytest.fixture(autouse=True)
 async def _disconnected(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """After a test, every connection of ours comes to its end before the loop does."""
     transports: list[picows.WSTransport] = []
+    plugs: list[socket.socket] = []
+    plug = ModelSocket._plug
+
+    async def watched(link: ModelSocket, target: PinnedTarget) -> socket.socket:
+        plugs.append(await plug(link, target))
+        return plugs[-1]
+
+    monkeypatch.setattr(ModelSocket, "_plug", watched)
 
     class Watched(model_socket._Wire):
         def on_ws_connected(self, transport: picows.WSTransport) -> None:
@@ -126,8 +112,9 @@ async def _disconnected(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
         transport.disconnect(False)
         with contextlib.suppress(Exception):
             await transport.wait_disconnected()
-    for _ in range(10):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(WAIT_S):
+        while any(used.fileno() != -1 for used in plugs):  # noqa: ASYNC110 - a link that was left tells nobody
+            await asyncio.sleep(0.01)
 
 
 async def test_frames_go_both_ways_and_the_headers_as_given() -> None:
@@ -218,10 +205,10 @@ async def test_a_call_that_ends_during_the_handshake_leaves_nothing_behind() -> 
         gone.set()
 
     owner = Owner()
-    async with peer(silent) as port:
+    async with stream_server(silent) as port:
         link = make(owner, Pins(port))
         link.open(f"ws://127.0.0.1:{port}/", {})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WAIT_S):
             await greeted.wait()
             link.close()
             await gone.wait()
@@ -236,7 +223,7 @@ async def test_a_peer_that_never_answers_is_lost_in_time(monkeypatch: pytest.Mon
         await reader.read()
 
     owner = Owner()
-    async with peer(silent) as port:
+    async with stream_server(silent) as port:
         make(owner, Pins(port)).open(f"ws://127.0.0.1:{port}/", {})
         await owner.until(lambda: bool(owner.losses))
     assert [loss.retryable for loss in owner.losses] == [True]
@@ -251,7 +238,7 @@ async def test_a_half_open_socket_is_found_by_ping(monkeypatch: pytest.MonkeyPat
         await reader.read()
 
     owner = Owner()
-    async with peer(deaf) as port:
+    async with stream_server(deaf) as port:
         make(owner, Pins(port)).open(f"ws://127.0.0.1:{port}/", {})
         await owner.until(lambda: bool(owner.losses))
     assert (owner.opened, len(owner.losses)) == (1, 1)
@@ -263,7 +250,7 @@ async def test_messages_in_parts_are_put_together_and_binary_ones_ignored() -> N
         await reader.read()
 
     owner = Owner()
-    async with peer(parts) as port:
+    async with stream_server(parts) as port:
         link = make(owner, Pins(port))
         link.open(f"ws://127.0.0.1:{port}/", {})
         await owner.until(lambda: len(owner.frames) == 2)
@@ -283,12 +270,13 @@ async def test_a_socket_that_does_not_drain_drops_the_oldest_sound_and_nothing_e
         done.set()
 
     owner = Owner()
-    async with peer(slow) as port:
+    async with stream_server(slow) as port:
         link = make(owner, Pins(port))
         link.open(f"ws://127.0.0.1:{port}/", {})
         await owner.until(lambda: owner.opened == 1)
         wire = link._wire
         assert wire is not None
+        monkeypatch.setattr(model_socket, "LATE_S", 60.0)
         for _ in range(20_000):
             link.send(dialect.append(b"\x7f" * 160))
         assert wire.dropped == 0, "a burst that has not waited is kept"
@@ -298,7 +286,7 @@ async def test_a_socket_that_does_not_drain_drops_the_oldest_sound_and_nothing_e
         link.send(b"x" * 70_000)
         gate.set()
         link.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await done.wait()
     assert owner.losses == []
     assert 70_000 < len(received) < 10_000 * 270
@@ -312,7 +300,7 @@ async def test_tls_checks_the_certificate_against_the_name_of_the_url(tmp_path: 
         await reader.read()
 
     good, bad = Owner(), Owner()
-    async with peer(greet, served) as port:
+    async with stream_server(greet, served) as port:
         link = make(good, Pins(port), lambda: trusted)
         link.open(f"wss://model.test:{port}/", {})
         await good.until(lambda: good.frames == [b"hi"])
