@@ -86,8 +86,9 @@ class Calls:
 
     async def outbound(self, session_expires: str, allow: str = ALLOW) -> Timed:
         """A call of ours that the carrier answers so."""
+        count = len(self.carrier.taken) + 1
         guid = await self.exchange.place()
-        call = await self.carrier.call(len(self.carrier.taken) + 1)
+        call = await self.carrier.call(count)
         call.session_expires, call.allow = session_expires, allow
         call.answer()
         return await self._talking(call, guid)

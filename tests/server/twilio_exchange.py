@@ -29,7 +29,7 @@ class ExchangeOverTwilio(Exchange):
     """As an exchange on a SIP trunk, but for how telephones reach it."""
 
     twilio: TwilioService = field(kw_only=True)
-    cut_slack_frames: ClassVar[int] = 2  # one more may have been played while `clear` was on its way
+    cut_slack_frames: ClassVar[int] = 5  # so much may be played while `clear` is on its way to a carrier on a busy machine
 
     def phone(self, user: str, **options: Any) -> Phone:
         """Somebody at Twilio."""
