@@ -70,6 +70,8 @@ def test_the_dns_server_has_an_address_and_perhaps_a_port(text: str, server: tup
         ({"SWITCHHOOK_PUBLIC_URL": "https://[voice"}, ["SWITCHHOOK_PUBLIC_URL"]),
         ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com:https"}, ["SWITCHHOOK_PUBLIC_URL", "write the whole address"]),
         ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com:0"}, ["SWITCHHOOK_PUBLIC_URL", "https://voice.example.com"]),
+        ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com/?"}, ["SWITCHHOOK_PUBLIC_URL", "write the whole address"]),
+        ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com#top"}, ["SWITCHHOOK_PUBLIC_URL", "write the whole address"]),
         ({"SWITCHHOOK_PUBLIC_MEDIA_URL": "https://voice.example.com"}, ["SWITCHHOOK_PUBLIC_MEDIA_URL", "wss://"]),
         ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "two words"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST", "203.0.113.5"]),
         ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "203.0.113.5:5060"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST"]),

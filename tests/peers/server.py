@@ -22,8 +22,8 @@ READY_S = 60.0
 RTP_RANGES = range(22_000, 32_000, 400)
 
 
-def rtp_range(owner: object) -> str:
-    """A range for the sound of one server, which no other test's server has while `owner` lives, unless all are given.
+def rtp_range(owner: object, ports: int = RTP_RANGES.step) -> str:
+    """So many ports for the sound of one server, which no other test's server has while `owner` lives, unless all are given.
 
     On loopback all telephones are one host: what one still sends to the port of a call that is over would be taken for the sound
     of the next call there, and that caller would hear nothing.
@@ -37,7 +37,7 @@ def rtp_range(owner: object) -> str:
             continue
         weakref.finalize(owner, claim.close)
         break
-    return f"{first}-{first + RTP_RANGES.step - 1}"
+    return f"{first}-{first + ports - 1}"
 
 
 class Server:

@@ -139,13 +139,7 @@ class Exchange(House):
     async def all_given_back(self) -> None:
         """Wait until nothing of any call is left, nor on its way to the customer."""
         await self.idle()
-        names = ("rtp_ports_leased", "dialling_live", "sip_dialogs")
-
-        async def find() -> bool:
-            figures = await self.metrics()
-            return all(figures[f"switchhook_{name}"] == 0 for name in names)
-
-        await eventually(find, f"{names} are 0", 60)
+        await self.zero("rtp_ports_leased", "dialling_live", "sip_dialogs", deadline_s=60)
 
 
 @dataclass

@@ -134,15 +134,19 @@ class House:
 
     async def quiet(self) -> None:
         """Wait until no call is live."""
+        await self.zero("calls_live")
+
+    async def zero(self, *names: str, deadline_s: float = DEADLINE_S) -> None:
+        """Wait until these figures of the server are 0."""
 
         async def find() -> bool:
-            return (await self.metrics())["switchhook_calls_live"] == 0
+            figures = await self.metrics()
+            return all(figures[f"switchhook_{name}"] == 0 for name in names)
 
-        await eventually(find, "no live call")
+        await eventually(find, f"{', '.join(names)}: 0", deadline_s)
 
     async def idle(self) -> None:
         """Wait until no call is live and every end webhook was acknowledged, as the server has written down."""
-
         await self.quiet()
 
         async def find() -> bool:

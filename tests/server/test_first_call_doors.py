@@ -98,11 +98,7 @@ async def test_what_a_call_leaves_in_the_log_and_the_figures(house: House) -> No
     after = await house.metrics()
     for name in ("switchhook_calls_offered_total", "switchhook_calls_ended_total"):
         assert after[name] == before.get(name, 0) + 1
-
-    async def given_back() -> bool:
-        return (await house.metrics())["switchhook_rtp_ports_leased"] == 0
-
-    await eventually(given_back, "no port is leased")
+    await house.zero("rtp_ports_leased")
 
 
 def _outbox(house: House, query: str, *values: str) -> list[tuple[object, ...]]:

@@ -9,9 +9,13 @@ from tests.server.call_end import spoken_lines
 from tests.server.exchange import DESTINATION, TRANSFER, Caller, Exchange, talking
 from tests.server.house import House, ear_has, greeted
 from tests.server.listening import speech
-from tests.server.model import Model
+from tests.server.model import LiveSession, Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def _cut_off(session: LiveSession) -> list[str]:
+    return [event["item_id"] for event in session.sent("conversation.item.truncate")]
 
 
 async def test_the_words_before_the_hang_up_reach_call_end(house: House) -> None:
@@ -28,8 +32,7 @@ async def test_the_words_before_the_hang_up_reach_call_end(house: House) -> None
             item_id = session.begins(speech(3000, turn=1))
             await ear_has(talk.call, 5, turn=1)
             second = session.speech_started()
-            cut = lambda: item_id in [event["item_id"] for event in session.sent("conversation.item.truncate")]  # noqa: E731
-            await session.until(cut, "the reply is cut off")
+            await session.until(lambda: item_id in _cut_off(session), "the reply is cut off")
             await talk.call.hang_up()
             await session.got("input_audio_buffer.commit")
             assert not house.ends_of(talk.guid)

@@ -28,7 +28,6 @@ from tests.server.listening import (
     speech,
 )
 from tests.server.model import LiveSession, Model
-from tests.server.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -125,12 +124,7 @@ async def test_a_telephone_that_answers_no_hang_up(house: House) -> None:
         phone.deaf = True
         end = await house.end_of((await house.start_of(phone.user))["sessionGuid"])
         assert (end["status"], end["errorMessage"]) == (0, "Maximum call duration reached")
-        await house.quiet()
-
-        async def given_back() -> bool:
-            return (await house.metrics())["switchhook_rtp_ports_leased"] == 0
-
-        await eventually(given_back, "no port is leased")
+        await house.zero("calls_live", "rtp_ports_leased")
         assert call.ended_at is None
 
 
@@ -199,9 +193,7 @@ async def test_a_call_that_fits_nothing_is_on_record(house: House) -> None:
 
 async def test_a_call_without_a_port_for_its_sound_is_on_record(tmp_path: Path) -> None:
     """Every RTP port is leased: 503 and a record that says so; the call that has one does not notice."""
-    model = Model()
-    first = int(rtp_range(model).partition("-")[0])
-    async with open_house(tmp_path, SWITCHHOOK_RTP_PORTS=f"{first}-{first + 1}") as house, model:
+    async with Model() as model, open_house(tmp_path, SWITCHHOOK_RTP_PORTS=rtp_range(model, 2)) as house:
         house.answer_with(model)
         async with house.talk(model) as talk, Phone(user=house.new_caller()) as phone:
             await talk.session.got("response.create")

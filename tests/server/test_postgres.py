@@ -11,7 +11,6 @@ from tests.server.call_end import spoken_lines
 from tests.server.house import House, Talk, ear_has, open_house
 from tests.server.listening import AGENT_HZ, CALLER_HZ, NEAR_HZ, agent_tone, caller_tone, loud_part, peak_hz, recorded, speech
 from tests.server.model import Model
-from tests.server.waiting import eventually
 from tests.store.opening import PostgresDatabases, postgres_databases
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.peer("postgresql")]
@@ -36,15 +35,6 @@ async def _recorded_both(house: House, talk: Talk) -> None:
     caller, agent, _ = recorded(await house.recording(talk.guid, "wav"))
     assert abs(peak_hz(loud_part(caller)) - CALLER_HZ) < NEAR_HZ
     assert abs(peak_hz(loud_part(agent)[:8000]) - AGENT_HZ) < NEAR_HZ
-
-
-async def _acknowledged(house: House) -> None:
-    """Every CallEnd that came is also known to have come."""
-
-    async def find() -> bool:
-        return (await house.metrics())["switchhook_deliveries_under_way"] == 0
-
-    await eventually(find, "no delivery is under way")
 
 
 async def test_calls_are_remembered_in_postgresql(tmp_path: Path, postgres: PostgresDatabases) -> None:
@@ -77,7 +67,7 @@ async def test_calls_are_remembered_in_postgresql(tmp_path: Path, postgres: Post
         assert spoken_lines(end)[:2] == ["AI : Hello!", "User: Hello \N{PILE OF POO}.\N{REPLACEMENT CHARACTER}"]
         await _recorded_both(house, cut_off)
 
-        await _acknowledged(house)
+        await house.zero("deliveries_under_way")  # every CallEnd that came is also known to have come
         await house.server.kill()
         await house.server.start()
         async with house.talk(model) as last:
