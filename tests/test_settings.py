@@ -73,6 +73,7 @@ def test_the_dns_server_has_an_address_and_perhaps_a_port(text: str, server: tup
         ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com/?"}, ["SWITCHHOOK_PUBLIC_URL", "write the whole address"]),
         ({"SWITCHHOOK_PUBLIC_URL": "https://voice.example.com#top"}, ["SWITCHHOOK_PUBLIC_URL", "write the whole address"]),
         ({"SWITCHHOOK_PUBLIC_MEDIA_URL": "https://voice.example.com"}, ["SWITCHHOOK_PUBLIC_MEDIA_URL", "wss://"]),
+        ({"SWITCHHOOK_TWILIO_REST_URL": "api.twilio.com"}, ["SWITCHHOOK_TWILIO_REST_URL", "https://api.twilio.com"]),
         ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "two words"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST", "203.0.113.5"]),
         ({"SWITCHHOOK_SIP_ADVERTISED_HOST": "203.0.113.5:5060"}, ["SWITCHHOOK_SIP_ADVERTISED_HOST"]),
         ({"SWITCHHOOK_SIP_TRANSPORTS": "udp,tls"}, ["tls_certificate"]),

@@ -135,6 +135,11 @@ class Settings(BaseModel):
     def _public_media_url(cls, value: str | None) -> str | None:
         return _outside_url(value, ("wss", "ws"))
 
+    @field_validator("twilio_rest_url")
+    @classmethod
+    def _twilio_rest_url(cls, value: str) -> str:
+        return _whole_address(value, ("https", "http"), "api.twilio.com")
+
     @field_validator("sip_advertised_host")
     @classmethod
     def _advertised(cls, value: str | None) -> str | None:
@@ -193,10 +198,12 @@ def _block(text: str) -> IPv4Network | IPv6Network:
 
 
 def _outside_url(text: str | None, schemes: tuple[str, str]) -> str | None:
-    if text is None:
-        return None
+    return None if text is None else _whole_address(text, schemes, "voice.example.com")
+
+
+def _whole_address(text: str, schemes: tuple[str, str], example: str) -> str:
     if not address_fits(text, schemes) or "?" in text or "#" in text:
-        raise ValueError(f"write the whole address, e.g. {schemes[0]}://voice.example.com")
+        raise ValueError(f"write the whole address, e.g. {schemes[0]}://{example}")
     return text
 
 
